@@ -1,0 +1,114 @@
+-- Change one partition's counters, catalogue and fence: everything or nothing.
+--
+-- KEYS[1]  {hp:<topic>:<partition>}:fence; all other keys are built from its hash tag, so they share its slot
+-- ARGV[1]  msgpack map (strings and integers only: cmsgpack refuses `bin`):
+--            start, end       text: offsets; start must be the fence's next_offset
+--            topic_id         text: must be the fence's
+--            stream_time      text: ISO 8601, or empty
+--            horizon          text: name of the oldest week kept; buckets of older weeks are removed; empty: none
+--            slices           integer: how many hashes hold one bucket
+--            tallies          map: fence field -> how many to add
+--            buckets          list of {week, group, fingerprint, touched, {{slice, {id, plays, skips, likes, id, ...}}, ...}}
+--            entries          list of {id, slice, timestamp, offset, value}
+-- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset}.
+--
+-- Redis does not roll back a script that fails half-way, so everything is read, decoded and checked before the first
+-- write, and every write sets a value computed before it.
+
+local CHUNK = 1000  -- Lua's C stack holds 8,000 arguments
+local LIMIT = 4294967295
+
+local fence = KEYS[1]
+local prefix = string.sub(fence, 1, -string.len('fence') - 1)
+local span = cmsgpack.unpack(ARGV[1])
+
+local have = redis.call('HMGET', fence, 'next_offset', 'topic_id')
+if not have[1] then return {'NOFENCE'} end
+if have[2] ~= span.topic_id then return {'TOPIC', have[2]} end
+if have[1] ~= span.start then return {'FENCED', have[1]} end
+
+local writes = {}
+local function plan(command, key, arguments)
+  writes[#writes + 1] = {command, key, arguments}
+end
+
+local function added(old, delta, what)
+  local sum = old + delta
+  if sum > LIMIT then error('the count of ' .. what .. ' would pass ' .. LIMIT) end
+  return sum
+end
+
+local function plan_counts(key, deltas)
+  for first = 1, #deltas, 4 * CHUNK do
+    local last, ids = math.min(first + 4 * CHUNK - 1, #deltas), {}
+    for i = first, last, 4 do ids[#ids + 1] = deltas[i] end
+    local stored, fields = redis.call('HMGET', key, unpack(ids)), {}
+    for n, id in ipairs(ids) do
+      local plays, skips, likes, i = 0, 0, 0, first + 4 * (n - 1)
+      if stored[n] then plays, skips, likes = struct.unpack('<I4I4I4', stored[n]) end
+      fields[#fields + 1] = id
+      fields[#fields + 1] = struct.pack('<I4I4I4', added(plays, deltas[i + 1], id), added(skips, deltas[i + 2], id),
+        added(likes, deltas[i + 3], id))
+    end
+    plan('HSET', key, fields)
+  end
+end
+
+local function is_newer(entry, key)
+  local old = redis.call('HMGET', key, 'timestamp', 'offset')
+  if not old[1] then return true end
+  local timestamp, offset = tonumber(old[1]), tonumber(old[2])
+  return entry[3] > timestamp or (entry[3] == timestamp and entry[4] > offset)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local fields = {'next_offset', span['end']}
+if span.stream_time ~= '' then
+  fields[#fields + 1] = 'stream_time'
+  fields[#fields + 1] = span.stream_time
+end
+for name, delta in pairs(span.tallies) do
+  fields[#fields + 1] = name
+  fields[#fields + 1] = whole(tonumber(redis.call('HGET', fence, name) or 0) + delta)
+end
+for _, bucket in ipairs(span.buckets) do
+  local week, group = bucket[1], bucket[2]
+  for _, slice in ipairs(bucket[5]) do
+    plan_counts(prefix .. 'week:' .. week .. ':' .. group .. ':' .. whole(slice[1]), slice[2])
+  end
+  fields[#fields + 1] = 'bucket:' .. week .. ':' .. group
+  fields[#fields + 1] = bucket[4]
+  fields[#fields + 1] = 'experiment:' .. week
+  fields[#fields + 1] = bucket[3]
+end
+
+local newest = {}  -- a track may come twice in a span: only its newest entry is planned
+for _, entry in ipairs(span.entries) do
+  local other = newest[entry[1]]
+  if not other or entry[3] > other[3] or (entry[3] == other[3] and entry[4] > other[4]) then newest[entry[1]] = entry end
+end
+for id, entry in pairs(newest) do
+  local key, index = prefix .. 'track:' .. id, prefix .. 'tracks:' .. whole(entry[2])
+  redis.call('SCARD', index)  -- raises now, not half-way, where the key is of another type
+  if is_newer(entry, key) then
+    plan('HSET', key, {'timestamp', whole(entry[3]), 'offset', whole(entry[4]), 'track', entry[5]})
+    plan('SADD', index, {id})
+  end
+end
+
+if span.horizon ~= '' then
+  for _, field in ipairs(redis.call('HKEYS', fence)) do
+    local week, group = string.match(field, '^bucket:([^:]+):(.+)$')
+    if week and week < span.horizon then
+      for slice = 0, span.slices - 1 do plan('UNLINK', prefix .. 'week:' .. week .. ':' .. group .. ':' .. slice, {}) end
+      plan('HDEL', fence, {field, 'experiment:' .. week})
+    end
+  end
+end
+
+for _, write in ipairs(writes) do redis.call(write[1], write[2], unpack(write[3])) end
+redis.call('HSET', fence, unpack(fields))
+return {'OK'}
