@@ -1,0 +1,81 @@
+"""The counter consumer: session events into rolling weekly counters per track."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import lru_cache
+
+from consumers.kafka import Batch, KafkaConfig, Source
+from consumers.loop import Consumer, Stopped
+from features.store import LAYOUT, CounterStore, Fence
+from features.tally import Assignment, Part, Rules, tally
+from features.topics import Topics
+from features.weeks import WEEKDAYS, Calendar, ChartWeek
+from producers.letters import Letters
+
+
+class RememberedAssignment:
+    """An assignment that hashes each user once."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.fingerprint = assignment.fingerprint
+        self.group_of = lru_cache(maxsize=100_000)(assignment.group_of)
+
+
+def remembered(assignment_of: Callable[[ChartWeek], Assignment]) -> Callable[[ChartWeek], Assignment]:
+    """The same assignments, with a memory that outlives a batch and is bounded."""
+
+    @lru_cache(maxsize=64)
+    def remembered_assignment_of(week: ChartWeek) -> Assignment:
+        return RememberedAssignment(assignment_of(week))
+
+    return remembered_assignment_of
+
+
+def fence_settings(calendar: Calendar, slices: int) -> dict[str, str]:
+    """What a session fence must agree with, so that no bucket mixes two meanings."""
+    return {
+        "layout": LAYOUT,
+        "first_day": WEEKDAYS[calendar.first_weekday],
+        "zone": str(calendar.zone),
+        "slices": str(slices),
+    }
+
+
+def check_experiments(rules: Rules, fence: Fence) -> None:
+    """Refuse to count on where a week was counted under another experiment.
+
+    Raises:
+        Stopped: naming the week and both fingerprints.
+    """
+    for week, found in sorted(fence.experiments.items()):
+        ours = rules.assignment_of(rules.calendar.parse(week)).fingerprint
+        if found != ours:
+            raise Stopped(
+                f"week {week} was counted under experiment {found}, the experiment file now says {ours}. "
+                "An experiment changes only where a week begins: set the file back for this week, "
+                "or count anew with `hitparade drop`"
+            )
+
+
+def session_consumer(
+    source: Source, store: CounterStore, letters: Letters, rules: Rules, accept_loss: bool = False
+) -> Consumer:
+    """Wire the counter consumer from its open edges."""
+
+    def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
+        return tally(batch.records, batch.start, batch.end, stream_time, rules)
+
+    return Consumer(
+        source,
+        store,
+        letters,
+        decide,
+        fence_settings(rules.calendar, store.slices),
+        check=lambda fence: check_experiments(rules, fence),
+        accept_loss=accept_loss,
+    )
+
+
+def session_letters(kafka: KafkaConfig, topics: Topics) -> Letters:
+    """Where late and dead session events go."""
+    return Letters(kafka, topics.sessions, {"late": topics.late, "dead": topics.dead_sessions})
