@@ -64,7 +64,11 @@ class Calendar:
         return week.after() if instant >= self.end(week) else week
 
     def start(self, week: ChartWeek) -> datetime:
-        """The first instant of the week, in UTC: midnight in the zone, or the end of the gap that swallowed it."""
+        """The first instant of the week, in UTC: midnight in the zone, or the end of the gap that swallowed it.
+
+        Raises:
+            OverflowError: that is outside the years 1 to 9999 in UTC.
+        """
         # A gap that begins before midnight and ends after it would not do: tzdata has had none since Toronto's of 1919.
         return datetime.combine(week.first_day, time(), self.zone).astimezone(UTC)
 
