@@ -6,7 +6,7 @@ Where a partition begins is the fence's business, never Kafka's: the committed o
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -38,7 +38,7 @@ class OutOfRange(Exception):
         self.partitions = partitions
 
 
-class TopicMissing(KafkaUnavailable):
+class NoSuchTopic(KafkaUnavailable):
     """A topic is not there (yet)."""
 
 
@@ -94,7 +94,7 @@ class TopicWatch:
         """What the cluster says of a topic.
 
         Raises:
-            TopicMissing: there is none of that name.
+            NoSuchTopic: there is none of that name.
             KafkaUnavailable: nobody answers.
         """
         known = self._known.get(topic)
@@ -112,7 +112,7 @@ class TopicWatch:
             (found,) = self._admin.describe_topics([topic])
         partitions = tuple(sorted(p["partition_index"] for p in found["partitions"]))
         if found["error_code"] != 0 or not partitions:
-            raise TopicMissing(f"topic {topic} does not exist: run `hitparade topics`")
+            raise NoSuchTopic(f"topic {topic} does not exist: run `hitparade topics`")
         return TopicFacts(str(found["topic_id"]), partitions)
 
     def close(self) -> None:
@@ -121,49 +121,134 @@ class TopicWatch:
             self._admin.close()
 
 
-def end_offsets(kafka: KafkaConfig, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-    """The end of each partition as a fetch answer tells it: right on every broker, while producers are writing.
+def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+    """The end of every partition as a fetch answer tells it: right on every broker, while producers are writing.
 
     ListOffsets is wrong on Tansu, and can lie below what a producer without acks=all has been told was written.
+
+    Args:
+        kafka: where the cluster is.
+        topics: the partitions wanted of each topic.
+
+    Raises:
+        KafkaUnavailable: a partition has not answered in 30 s.
     """
-    consumer = build_consumer(
-        kafka, auto_offset_reset="earliest", max_partition_fetch_bytes=1, max_poll_records=1, fetch_max_wait_ms=100
-    )
-    waiting = {TopicPartition(topic, partition) for partition in partitions}
-    ends: dict[int, int] = {}
+    waiting = {TopicPartition(topic, partition) for topic, partitions in topics.items() for partition in partitions}
+    ends: dict[str, dict[int, int]] = {topic: {} for topic in topics}
     deadline = time.monotonic() + 30
-    with contextlib.closing(consumer), available(kafka):
-        consumer.assign(list(waiting))
-        for partition in waiting:
-            consumer.seek(partition, 0)
+    with contextlib.closing(
+        _lone_consumer(kafka, waiting, {}, max_partition_fetch_bytes=1, max_poll_records=1)
+    ) as consumer:
         while waiting and time.monotonic() < deadline:
-            consumer.poll(timeout_ms=200)
+            with available(kafka):
+                consumer.poll(timeout_ms=200)
             known = {partition for partition in waiting if consumer.highwater(partition) is not None}
-            ends |= {partition.partition: consumer.highwater(partition) for partition in known}
+            for partition in known:
+                ends[partition.topic][partition.partition] = consumer.highwater(partition)
             consumer.pause(*known)
             waiting -= known
     if waiting:
-        raise KafkaUnavailable(
-            f"no end offset for partitions {sorted(p.partition for p in waiting)} of {topic} in 30 s"
-        )
+        names = ", ".join(sorted(f"{p.topic}-{p.partition}" for p in waiting))
+        raise KafkaUnavailable(f"no end offset of {names} in 30 s")
     return ends
 
 
 def read_to_end(kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]) -> list[Any]:
     """Every record from `starts` (0 where not named) to the end of the topic as it is now, by partition and offset."""
-    ends = end_offsets(kafka, topic, partitions)
+    ends = end_offsets(kafka, {topic: partitions})[topic]
     reading = {TopicPartition(topic, p): end for p, end in ends.items() if starts.get(p, 0) < end}
     records: list[Any] = []
-    if not reading:
-        return records
-    with contextlib.closing(build_consumer(kafka, auto_offset_reset="earliest")) as consumer, available(kafka):
-        consumer.assign(list(reading))
-        for partition in reading:
-            consumer.seek(partition, starts.get(partition.partition, 0))
+    with contextlib.closing(_lone_consumer(kafka, set(reading), starts)) as consumer, available(kafka):
         while any((consumer.position(partition) or 0) < end for partition, end in reading.items()):
             for found in consumer.poll(timeout_ms=200).values():
                 records += found
     return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def follow(kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]) -> Iterator[Any]:
+    """Every record from `starts` on, as it comes; None whenever half a second has brought nothing."""
+    everything = {TopicPartition(topic, partition) for partition in partitions}
+    with contextlib.closing(_lone_consumer(kafka, everything, starts)) as consumer:
+        while True:
+            with available(kafka):
+                found = consumer.poll(timeout_ms=500)
+            yield from [record for records in found.values() for record in records] or [None]
+
+
+def _lone_consumer(
+    kafka: KafkaConfig, partitions: set[TopicPartition], starts: Mapping[int, int], **overrides: Any
+) -> KafkaConsumer:
+    """A consumer in no group, at `starts`, or where the log begins by now."""
+    consumer = build_consumer(kafka, auto_offset_reset="earliest", **overrides)
+    consumer.assign(list(partitions))
+    for partition in partitions:
+        consumer.seek(partition, starts.get(partition.partition, 0))
+    return consumer
+
+
+class _Calling(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, on_assigned: Callable[[], None]) -> None:
+        self.on_assigned = on_assigned
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self.on_assigned()
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        pass
+
+
+class GroupReader:
+    """An ordinary member of a consumer group: one record at a time, committed when it is done with."""
+
+    def __init__(
+        self, kafka: KafkaConfig, topic: str, group: str, session_timeout_ms: int, on_assigned: Callable[[], None]
+    ) -> None:
+        self.kafka = kafka
+        self.topic = topic
+        with contextlib.closing(TopicWatch(kafka)) as watch:
+            self.partitions = watch.facts(topic).partitions
+        self._consumer = build_consumer(
+            kafka,
+            group_id=group,
+            auto_offset_reset="earliest",
+            max_poll_records=1,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=session_timeout_ms // 3,
+        )
+        self._consumer.subscribe([topic], listener=_Calling(on_assigned))
+
+    def poll(self, timeout_s: float) -> Any:
+        """The next record, or None."""
+        with available(self.kafka):
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        return next((record for records in found.values() for record in records), None)
+
+    def keep_membership(self) -> None:
+        """Poll without taking a record."""
+        with available(self.kafka):
+            self._consumer.pause(*self._consumer.assignment())
+            self._consumer.poll(timeout_ms=0)
+            self._consumer.resume(*self._consumer.assignment())
+
+    def commit(self, record: Any) -> None:
+        """Commit what is done; a consumer that has the partition by now does it again, to the same end."""
+        at = TopicPartition(record.topic, record.partition)
+        try:
+            self._consumer.commit({at: OffsetAndMetadata(record.offset + 1, "", -1)}, timeout_ms=10_000)
+        except KafkaError as cause:
+            log.warning("offset %d of %s is not committed: %r", record.offset, self.topic, cause)
+
+    def has_read_everything(self) -> bool:
+        """True when the group has committed up to the end of every partition, whoever did."""
+        ends = end_offsets(self.kafka, {self.topic: self.partitions})[self.topic]
+        with available(self.kafka):
+            committed = {p: self._consumer.committed(TopicPartition(self.topic, p), timeout_ms=10_000) for p in ends}
+        return all((committed[partition] or 0) >= end for partition, end in ends.items())
+
+    def close(self) -> None:
+        """Leave the group."""
+        with contextlib.suppress(KafkaError):
+            self._consumer.close(timeout_ms=5000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from typing import Protocol
 from consumers.kafka import Batch, KafkaUnavailable, OutOfRange, Source, end_offsets
 from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
 from features.tally import Part, SetAside
-from producers.letters import LettersUnavailable
+from producers.publisher import NotAcknowledged
 
 log = logging.getLogger(__name__)
 
-PASSING = (StoreUnavailable, KafkaUnavailable, LettersUnavailable)
+PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
 LONGEST_PAUSE_S = 10.0
 
@@ -177,7 +177,7 @@ class Consumer:
     def _refuse_beyond_end(self, partition: int) -> None:
         """The log does not hold the offset that the fence names: say why, or begin again if it does by now."""
         fence = self.store.fence(partition)
-        end = end_offsets(self.source.kafka, self.source.topic, [partition])[partition]
+        end = end_offsets(self.source.kafka, {self.source.topic: [partition]})[self.source.topic][partition]
         if fence and fence.next_offset > end:
             raise Stopped(
                 f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
@@ -199,7 +199,7 @@ class Consumer:
         facts = self.source.watch.facts(self.source.topic)
         running = [partition for partition in facts.partitions if partition not in self.stopped]
         fences = self.store.fences(running)
-        ends = end_offsets(self.source.kafka, self.source.topic, running)
+        ends = end_offsets(self.source.kafka, {self.source.topic: running})[self.source.topic]
         return all(
             end <= (fences[partition].next_offset if partition in fences else 0) for partition, end in ends.items()
         )

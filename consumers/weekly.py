@@ -1,0 +1,209 @@
+"""The weekly run: a closed week in, a playlist for each experiment group out."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consumers.evaluations import evaluate_lists
+from consumers.playlists import PlaylistLog
+from consumers.runs import Run, Runs
+from consumers.snapshot import Snapshot
+from features.history import HistoryError
+from features.reader import Standing
+from features.table import N_WEEKS, FeatureTable, tables
+from features.topics import Topics
+from features.weeks import ChartWeek
+from models.experiments import Experiment, Experiments
+from models.ranking import Best, list_scores
+from models.registry import Registry
+from models.scorers import OPENERS, Fitted
+from models.scoring import ModelError, Scores
+from producers.playlists import Entry, Playlist
+from producers.publisher import Publisher
+from producers.triggers import Trigger
+
+log = logging.getLogger(__name__)
+NAIVE = "naive"
+
+
+@dataclass(slots=True)
+class Opened:
+    """The models of one run: those that are ready, and why the others are not."""
+
+    ready: dict[str, Fitted]
+    reasons: dict[str, str]
+
+    def makes(self, model: str) -> tuple[Fitted, str | None]:
+        """The model that makes the list of `model`, and the reason where it is another."""
+        if model in self.reasons:
+            return self.ready[NAIVE], self.reasons[model]
+        return self.ready[model], None
+
+    def fail(self, model: str, reason: str) -> None:
+        """Let naive take over."""
+        log.warning("%s falls back to naive: %s", model, reason)
+        self.reasons[model] = reason
+
+
+@dataclass(frozen=True, slots=True)
+class WeeklyRun:
+    """Everything a run reads and writes, opened once."""
+
+    snapshot: Snapshot
+    registry: Registry
+    experiments: Experiments
+    runs: Runs
+    playlists: PlaylistLog
+    publisher: Publisher
+    topics: Topics
+    span_weeks: int = 4
+    cut_timeout_s: float = 600
+
+    def run(self, trigger: Trigger) -> list[Playlist]:
+        """Publish the lists that follow the trigger's week, and what the lists for that week were worth.
+
+        The same trigger gives the same records again, unless what they depend on has changed.
+
+        Raises:
+            CutTimeout: the counters are behind the cut; nothing was published, try again.
+            WeekError: the week is not counted, or not any more.
+            WrongTopic: the trigger is of a topic that was created anew since.
+        """
+        counters = self.snapshot.counters
+        week = counters.calendar.parse(trigger.closed_week)
+        cuts = {name: {int(p): end for p, end in ends.items()} for name, ends in trigger.cut.items()}
+        stores = {"sessions": counters.store, "tracks": self.snapshot.tracks}
+        self.snapshot.wait_for(
+            [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()], self.cut_timeout_s
+        )
+        standing = self.snapshot.bring_up_to_date(week)
+        self.playlists.refresh()
+        lists = self._lists(week, cuts, standing)
+        evaluations = evaluate_lists(
+            week, self.snapshot.history, self.runs, list(self.playlists.of_week(week.name)), self.span_weeks
+        )
+        self.publisher.publish(
+            [playlist.message(self.topics.playlists) for playlist in lists]
+            + [evaluation.message(self.topics.evaluations) for evaluation in evaluations]
+        )
+        self.playlists.note(lists)
+        return lists
+
+    def _lists(self, week: ChartWeek, cuts: Mapping[str, Mapping[int, int]], standing: Standing) -> list[Playlist]:
+        experiment = self.experiments.in_force(week.after())
+        opened = self._open({group.model for group in experiment.groups}, week)
+        cut = self._cut(cuts, standing, week.span(N_WEEKS))
+        published = [self.playlists.latest(week.after().name, group.name) for group in experiment.groups]
+        unmoved = [
+            previous
+            for group, previous in zip(experiment.groups, published, strict=True)
+            if previous is not None and _is_unmoved(previous, experiment, opened.makes(group.model), cut)
+        ]
+        if len(unmoved) == len(experiment.groups):
+            return unmoved
+        return self._score(week, experiment, opened, cut)
+
+    def _open(self, models: set[str], week: ChartWeek) -> Opened:
+        opened = Opened({}, {})
+        for model in sorted(models | {NAIVE}):
+            try:
+                opened.ready[model] = OPENERS[model](self.snapshot.history, self.registry, week.name)
+            except ModelError as cause:
+                opened.fail(model, str(cause))
+            except HistoryError as cause:
+                log.error("%s", cause)
+                opened.fail(model, "a file of the history cannot be read")
+        return opened
+
+    def _cut(
+        self, cuts: Mapping[str, Mapping[int, int]], standing: Standing, weeks: Sequence[ChartWeek]
+    ) -> dict[str, dict[str, int]]:
+        """The larger of the trigger's cut and the last touch of what is used: replaying so far gives the same list."""
+        touches: dict[str, list[Mapping[int, int]]] = {
+            "sessions": [standing.touched(week) for week in weeks],
+            "tracks": [{p: f.next_offset for p, f in self.snapshot.track_fences().items()}],
+        }
+        return {
+            name: {
+                str(partition): max(end, *(touched.get(partition, 0) for touched in touches[name]))
+                for partition, end in sorted(ends.items())
+            }
+            for name, ends in cuts.items()
+        }
+
+    def _score(
+        self, week: ChartWeek, experiment: Experiment, opened: Opened, cut: dict[str, dict[str, int]]
+    ) -> list[Playlist]:
+        run = self.runs.start(week.after().name)
+        try:
+            best = self._rank(week, opened, run)
+            lists = []
+            for group in experiment.groups:
+                made_by, reason = opened.makes(group.model)
+                playlist = Playlist(
+                    week=week.after().name,
+                    closed_week=week.name,
+                    group=group.name,
+                    experiment=experiment.name,
+                    model=made_by.model,
+                    model_version=made_by.version,
+                    fallback=reason,
+                    cut=cut,
+                    tracks=tuple(_entries(best[made_by.model])),
+                )
+                lists.append(playlist.following(self.playlists.latest(playlist.week, group.name)))
+            records = {playlist.group: playlist.message(self.topics.playlists).value or b"" for playlist in lists}
+            run.keep(max(playlist.revision for playlist in lists), records)
+            return lists
+        finally:
+            run.discard()
+
+    def _rank(self, week: ChartWeek, opened: Opened, run: Run) -> dict[str, Best]:
+        """The best tracks by model, table by table; a model that fails on one is out, and naive is always in."""
+        best = {model: Best() for model in opened.ready}
+        for table in tables(self.snapshot.history, [w.name for w in week.span(N_WEEKS)]):
+            predictions: dict[str, Scores] = {}
+            for model, fitted in opened.ready.items():
+                predictions[model] = _predict(fitted, table, opened)
+            scores = {model: list_scores(table, found, self.span_weeks) for model, found in predictions.items()}
+            for model in opened.ready.keys() - opened.reasons.keys():
+                best[model].add(table, scores[model])
+            run.add(table, predictions, scores)
+        return best
+
+
+def _predict(fitted: Fitted, table: FeatureTable, opened: Opened) -> Scores:
+    """The model's predictions; NaN, and a reason, where it fails. Only naive failing is an error."""
+    try:
+        return fitted.score(table)
+    except Exception as cause:
+        if fitted.model == NAIVE:
+            raise
+        if not isinstance(cause, ModelError):
+            log.exception("%s %s failed", fitted.model, fitted.version)
+        opened.fail(fitted.model, str(cause) if isinstance(cause, ModelError) else f"{type(cause).__name__}: {cause}")
+        return np.full(len(table.track_ids), np.nan)
+
+
+def _entries(best: Best) -> Iterator[Entry]:
+    for rank, place in enumerate(best.places, 1):
+        w1, w2, w3, w4 = place.plays
+        yield Entry(rank=rank, track_id=place.track_id, name=place.name, score=place.score, plays=(w1, w2, w3, w4))
+
+
+def _is_unmoved(
+    previous: Playlist, experiment: Experiment, made_by: tuple[Fitted, str | None], cut: Mapping[str, Mapping[str, int]]
+) -> bool:
+    """Whether nothing that the published list depends on has changed since."""
+    fitted, reason = made_by
+    return (
+        previous.experiment == experiment.name
+        and (previous.model, previous.model_version, previous.fallback) == (fitted.model, fitted.version, reason)
+        and all(
+            end <= previous.cut.get(name, {}).get(partition, -1)
+            for name, ends in cut.items()
+            for partition, end in ends.items()
+        )
+    )

@@ -1,0 +1,185 @@
+"""What was counted, kept for models to learn from: one Parquet file a closed week, and the catalogue.
+
+    <folder>/weeks/2023-W24.parquet    week, track_id, group, plays, skips, likes
+    <folder>/catalogue.parquet         id, name, id_artist, release_date, the audio features
+
+One row group is one slice: a track is in slice CRC-32(id) mod n_slices of every file, so that slice i of them all holds
+whole tracks. A file that a change of the slices left behind is read whole and sifted.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from zlib import crc32
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.files import replacing
+from features.table import KINDS
+from features.tracks import AUDIO_FEATURES, Track
+from features.weeks import NAME
+
+CountRow = tuple[str, str, int, int, int]
+"""track id, group, plays, skips, likes"""
+
+WEEK_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("week", "track_id", "group")] + [(kind, pa.int64()) for kind in KINDS]
+)
+CATALOGUE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "name", "id_artist", "release_date")]
+    + [(name, pa.float64()) for name in AUDIO_FEATURES]
+)
+STAMP = b"hitparade.stamp"
+
+
+class HistoryError(Exception):
+    """A file of the history cannot be read; says which, and what to do."""
+
+
+class History:
+    """The closed weeks under one folder; a week that has no file is missing, which is not the same as no plays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._weeks = folder / "weeks"
+        self._catalogue = folder / "catalogue.parquet"
+
+    def weeks(self) -> list[str]:
+        """The names of the weeks there are, oldest first."""
+        return sorted(path.stem for path in self._weeks.glob("*.parquet") if NAME.fullmatch(path.stem))
+
+    def stamp(self, name: str) -> dict[str, str] | None:
+        """What was given with the week's counts; None where there is no file, or none that can be read."""
+        return _stamp(self._path(name))
+
+    def catalogue_stamp(self) -> dict[str, str] | None:
+        """What was given with the catalogue; None where there is no file, or none that can be read."""
+        return _stamp(self._catalogue)
+
+    def write_week(self, name: str, slices: Iterable[list[CountRow]], stamp: Mapping[str, str]) -> None:
+        """Replace a week as a whole; the slices come in their order, each a row group."""
+        tables = (_columns(WEEK_SCHEMA, [(name, *row) for row in rows]) for rows in slices)
+        _write(self._path(name), WEEK_SCHEMA, tables, stamp)
+
+    def write_catalogue(self, slices: Iterable[list[Track]], stamp: Mapping[str, str]) -> None:
+        """Replace the catalogue as a whole; the slices come in their order, each a row group."""
+        names = CATALOGUE_SCHEMA.names
+        tables = (
+            _columns(CATALOGUE_SCHEMA, [tuple(getattr(track, name) for name in names) for track in tracks])
+            for tracks in slices
+        )
+        _write(self._catalogue, CATALOGUE_SCHEMA, tables, stamp)
+
+    def read(
+        self, names: Sequence[str], slices: Sequence[int] | None = None, kinds: Sequence[str] = KINDS
+    ) -> pd.DataFrame:
+        """The rows of these weeks, sorted by week, track id and group; a week without a file has none.
+
+        Args:
+            names: week names, in any order.
+            slices: which slices to read, of n_slices(); all of them where not given.
+            kinds: which of plays, skips and likes to read.
+
+        Raises:
+            HistoryError: a file is broken.
+        """
+        schema = pa.schema([WEEK_SCHEMA.field(name) for name in ("week", "track_id", "group", *kinds)])
+        n_slices = self.n_slices() if slices is not None else 0
+        weeks = [
+            _read(path, schema, slices, n_slices).sort_by([("track_id", "ascending"), ("group", "ascending")])
+            for path in map(self._path, sorted(set(names)))
+            if path.exists()
+        ]
+        return _frame(pa.concat_tables([schema.empty_table(), *weeks]))
+
+    def catalogue(self, slices: Sequence[int] | None = None) -> pd.DataFrame:
+        """The tracks, sorted by id; none where there is no catalogue yet.
+
+        Raises:
+            HistoryError: the file is broken.
+        """
+        if not self._catalogue.exists():
+            return _frame(CATALOGUE_SCHEMA.empty_table())
+        n_slices = self.n_slices() if slices is not None else 0
+        return _frame(_read(self._catalogue, CATALOGUE_SCHEMA, slices, n_slices).sort_by("id"))
+
+    def n_slices(self) -> int:
+        """How many slices the catalogue has (else the newest week, else 1).
+
+        Raises:
+            HistoryError: that file is broken.
+        """
+        files = [path for path in (self._catalogue, *map(self._path, self.weeks()[-1:])) if path.exists()]
+        return max(1, _metadata(files[0]).num_row_groups) if files else 1
+
+    def n_rows(self, names: Sequence[str]) -> int:
+        """The rows of the catalogue and of these weeks together: at most so many tracks are in them.
+
+        Raises:
+            HistoryError: a file is broken.
+        """
+        files = [self._catalogue, *map(self._path, set(names))]
+        return sum(_metadata(path).num_rows for path in files if path.exists())
+
+    def _path(self, name: str) -> Path:
+        return self._weeks / f"{name}.parquet"
+
+
+def _columns(schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+
+
+def _write(path: Path, schema: pa.Schema, slices: Iterable[pa.Table], stamp: Mapping[str, str]) -> None:
+    stamped = schema.with_metadata({STAMP: json.dumps(dict(stamp), sort_keys=True).encode()})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, stamped) as writer:
+        for table in slices:
+            # Without a size, Arrow cuts a slice of more than 1,048,576 rows in two.
+            writer.write_table(table.cast(stamped), row_group_size=max(1, table.num_rows))
+
+
+def _stamp(path: Path) -> dict[str, str] | None:
+    try:
+        stamp = json.loads((pq.read_schema(path).metadata or {})[STAMP])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) else None
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as cause:
+        raise _broken(path, cause) from cause
+
+
+def _read(path: Path, schema: pa.Schema, slices: Sequence[int] | None, n_slices: int) -> pa.Table:
+    """The columns of schema; of a file with another number of slices than n_slices, those rows that belong."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if not set(schema.names) <= set(file.schema_arrow.names):
+                raise HistoryError(f"{path}: expected the columns {schema.names}, found {file.schema_arrow.names}")
+            if slices is None:
+                return file.read(schema.names, use_threads=False).cast(schema)
+            if file.num_row_groups == n_slices:
+                return file.read_row_groups(slices, schema.names, use_threads=False).cast(schema)
+            return _sifted(file.read(schema.names, use_threads=False).cast(schema), set(slices), n_slices)
+    except (OSError, pa.ArrowException) as cause:
+        raise _broken(path, cause) from cause
+
+
+def _sifted(table: pa.Table, slices: set[int], n_slices: int) -> pa.Table:
+    ids = table.column("track_id" if "track_id" in table.column_names else "id").to_pylist()
+    return table.filter(pa.array([crc32(track_id.encode()) % n_slices in slices for track_id in ids], pa.bool_()))
+
+
+def _broken(path: Path, cause: Exception) -> HistoryError:
+    return HistoryError(
+        f"history file {path} cannot be read ({cause}): delete it; it is written anew while its week is still counted"
+    )
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

@@ -1,0 +1,66 @@
+"""From predictions to a list: one rule for all models, one table at a time."""
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.table import KINDS, FeatureTable
+from models.scoring import Scores
+
+PLAYS = KINDS.index("plays")
+LENGTH = 50
+DECIMALS = 3  # the last bits of a matrix product depend on how it was sliced
+
+
+def list_scores(table: FeatureTable, predictions: Scores, span_weeks: int) -> Scores:
+    """What a list ranks by: the predicted week plus the plays of the span's known weeks.
+
+    Args:
+        table: the four closed weeks.
+        predictions: next week's plays, shape (n_tracks,).
+        span_weeks: 1 is the prediction alone.
+    """
+    known = table.counts[:, table.counts.shape[1] - (span_weeks - 1) :, PLAYS].sum(axis=1)
+    scores: Scores = np.round(predictions + known, DECIMALS) + 0.0  # no -0.0 in a record
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A track that is in the running; plays are those of the four closed weeks, oldest first."""
+
+    track_id: str
+    name: str
+    score: float
+    plays: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Best:
+    """The best tracks of all tables so far; memory does not grow with the catalogue."""
+
+    length: int = LENGTH
+    places: list[Place] = field(default_factory=list)
+
+    def add(self, table: FeatureTable, scores: Scores) -> None:
+        """Let the listed tracks of a table compete: highest score first, equal scores by track id."""
+        rows = np.flatnonzero(table.listed)
+        if len(rows) > self.length:
+            least = np.partition(scores[rows], -self.length)[-self.length]
+            rows = rows[scores[rows] >= least]
+        found = [self._place(table, scores, int(row)) for row in rows]
+        self.places = heapq.nsmallest(self.length, self.places + found, key=lambda p: (-p.score, p.track_id))
+
+    @staticmethod
+    def _place(table: FeatureTable, scores: Scores, row: int) -> Place:
+        plays: NDArray[np.int64] = table.counts[row, :, PLAYS]
+        return Place(table.track_ids[row], table.names[row], float(scores[row]), tuple(int(n) for n in plays))
+
+
+def ranked(track_ids: NDArray[np.object_], scores: Scores) -> list[str]:
+    """All track ids, highest score first, equal scores by track id."""
+    by_id = np.argsort(track_ids, kind="stable")
+    order = by_id[np.argsort(-scores[by_id], kind="stable")]
+    return [str(track_id) for track_id in track_ids[order]]

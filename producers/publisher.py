@@ -1,0 +1,74 @@
+"""Publishing a few records that must all be there before anything goes on."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from kafka.producer.future import FutureRecordMetadata
+
+from producers.kafka import KafkaConfig, build_producer
+
+MAX_BYTES = 1 << 26  # the topic decides what is too large, not the client
+TIMEOUT_S = 30
+
+
+class NotAcknowledged(Exception):
+    """Kafka has not taken every record; some may be there all the same, and may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record to publish; to a partition of its own where the topic has that one, else by its key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+
+
+class Publisher:
+    """Connected at the first record, and anew after a failure: an idempotent producer may then refuse everything."""
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self.kafka = kafka
+        self._producer: KafkaProducer | None = None
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Write every record and wait until all are acknowledged: twice maybe, lost never.
+
+        Raises:
+            NotAcknowledged: one of them was not.
+        """
+        if not messages:
+            return
+        try:
+            if self._producer is None:
+                self._producer = build_producer(
+                    self.kafka, linger_ms=5, max_request_size=MAX_BYTES, delivery_timeout_ms=TIMEOUT_S * 1000
+                )
+            futures = [self._send(self._producer, message) for message in messages]
+            self._producer.flush(timeout=TIMEOUT_S)
+            for future in futures:  # flush() returns None even when every send failed
+                future.get(timeout=0)
+        except KafkaError as cause:
+            self.close()
+            topics = ", ".join(sorted({message.topic for message in messages}))
+            raise NotAcknowledged(f"{topics} did not take all of {len(messages)} records: {cause!r}") from cause
+
+    def _send(self, producer: KafkaProducer, message: Message) -> FutureRecordMetadata:
+        partition = message.partition
+        if partition is not None and partition not in producer.partitions_for(message.topic):
+            partition = None
+        return producer.send(
+            message.topic, message.value, key=message.key, headers=list(message.headers), partition=partition
+        )
+
+    def close(self) -> None:
+        """Let go of the producer, if there is one."""
+        if self._producer is not None:
+            with contextlib.suppress(KafkaError):
+                self._producer.close(timeout=1)
+        self._producer = None

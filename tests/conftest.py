@@ -1,0 +1,68 @@
+"""What tests share: both brokers, a Redis, a prefix that keeps tests apart on them, and the data of the field."""
+
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from redis import Redis
+
+from hitparade.embedded import Embedded, embedded
+from tests.servers import DATA, apache_kafka, missing
+
+with warnings.catch_warnings():  # it reads its schemas with functions that Python 3.11 and 3.12 call deprecated
+    warnings.filterwarnings("ignore", "(open|read)_text is deprecated", DeprecationWarning)
+    import_module("kafka")
+
+
+@pytest.fixture(scope="session")
+def embedded_stack() -> Iterator[Embedded]:
+    """Tansu and Valkey."""
+    with embedded() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap server of an Apache Kafka broker, started at first use."""
+    with apache_kafka(tmp_path_factory.mktemp("apache")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session", params=["tansu", "apache"])
+def kafka(request: pytest.FixtureRequest) -> str:
+    """The bootstrap server of each broker in turn: a test with this fixture runs on both."""
+    if request.param == "tansu":
+        stack: Embedded = request.getfixturevalue("embedded_stack")
+        return stack.kafka
+    address: str = request.getfixturevalue("apache")
+    return address
+
+
+@pytest.fixture(scope="session")
+def redis_url(embedded_stack: Embedded) -> str:
+    """The embedded Valkey, over TCP."""
+    return embedded_stack.redis_url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """A client of the Redis that all tests share."""
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix of this test alone, so that tests share servers and no topic or key."""
+    return f"t{token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def listening_data() -> Path:
+    """The folder with the sessions, tracks and charts of the field."""
+    if not DATA.is_dir():
+        missing(f"no data in {DATA}: name its folder in HITPARADE_TEST_DATA")
+    return DATA
