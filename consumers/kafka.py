@@ -6,7 +6,7 @@ Where a partition begins is the fence's business, never Kafka's: the committed o
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -165,7 +165,9 @@ def read_to_end(kafka: KafkaConfig, topic: str, partitions: Sequence[int], start
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
-def follow(kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]) -> Iterator[Any]:
+def follow(
+    kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]
+) -> Generator[Any, None, None]:
     """Every record from `starts` on, as it comes; None whenever half a second has brought nothing."""
     everything = {TopicPartition(topic, partition) for partition in partitions}
     with contextlib.closing(_lone_consumer(kafka, everything, starts)) as consumer:

@@ -1,0 +1,38 @@
+"""The command line: read the settings, run one command, and end with its exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hitparade.errors import USAGE, failures
+from hitparade.logs import start_logging
+from hitparade.parser import build_parser
+from hitparade.settings import Settings
+
+Command = Callable[[Settings, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: 0 on success, 1 for what failed, 2 for wrong usage or settings; never a traceback for those."""
+    parsed = build_parser().parse_args(arguments)
+    command: Command = parsed.command
+    try:
+        settings = Settings.from_env(os.environ)
+        start_logging(settings.log_format, settings.log_level)
+        return command(settings, parsed)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except USAGE as cause:
+        print(f"hitparade: {cause}", file=sys.stderr)
+        return 2
+    except failures() as cause:
+        print(f"hitparade: {cause}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

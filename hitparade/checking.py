@@ -1,0 +1,104 @@
+"""The commands that check: the settings in force, and what is reachable."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+
+from pydantic import SecretStr
+
+from consumers.kafka import TopicWatch
+from hitparade import output, wiring
+from hitparade.errors import USAGE, failures
+from hitparade.settings import PREFIX, Settings
+
+Finding = tuple[str, bool, str]
+"""What was looked at, whether all is well, and what was found or what to do."""
+
+
+def config(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Show every setting."""
+    rows = [(name, _shown(settings, name), field.description or "") for name, field in Settings.model_fields.items()]
+    if arguments.json:
+        output.print_json({"setting": PREFIX + name.upper(), "value": value} for name, value, _ in rows)
+    else:
+        output.print_table(
+            "Settings", ("setting", "value", "what it is"), ((PREFIX + n.upper(), v, d) for n, v, d in rows)
+        )
+    return 0
+
+
+def _shown(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    if not isinstance(value, SecretStr):
+        return "" if value is None else str(value)
+    secret = value.get_secret_value()
+    scheme, _, rest = secret.rpartition("@")
+    return f"{scheme.split('://')[0]}://***@{rest}" if scheme else (secret if "://" in secret else "***")
+
+
+def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Look at everything; 1 where something is wrong."""
+    findings = list(_findings(settings))
+    if arguments.json:
+        output.print_json({"check": what, "ok": is_well, "found": text} for what, is_well, text in findings)
+    else:
+        for what, is_well, text in findings:
+            print(f"{'ok  ' if is_well else 'FAIL'} {what}: {text}")
+    return 0 if all(is_well for _, is_well, _ in findings) else 1
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    checks: dict[str, Callable[[Settings], str]] = {
+        "kafka": _kafka,
+        "redis": _redis,
+        "counters": _counters,
+        "experiments": _experiments,
+        "data folder": _data_dir,
+        "neural model": _neural,
+    }
+    for what, check in checks.items():
+        try:
+            yield what, True, check(settings)
+        except (*failures(), *USAGE, OSError) as cause:
+            yield what, False, str(cause)
+
+
+def _kafka(settings: Settings) -> str:
+    topics = settings.topics
+    names = [topics.sessions, topics.tracks, topics.triggers, topics.playlists, topics.evaluations, topics.late]
+    with contextlib.closing(TopicWatch(settings.kafka)) as watch:
+        counts = [
+            f"{name} ({len(watch.facts(name).partitions)})"
+            for name in (*names, topics.dead_sessions, topics.dead_tracks)
+        ]
+    return f"{settings.kafka_bootstrap_servers} has {', '.join(counts)}"
+
+
+def _redis(settings: Settings) -> str:
+    store = wiring.session_store(settings)
+    wiring.check_safety(store)
+    return f"{_shown(settings, 'redis_url')} answers, noeviction and append-only"
+
+
+def _counters(settings: Settings) -> str:
+    standing = wiring.counter_reader(settings).standing()
+    kept = standing.kept()
+    counted = sum(fence.tallies.get("counted", 0) for fence in standing.fences.values())
+    return f"{counted:,} events counted, weeks {kept[0]} to {kept[-1]}, {len(standing.fences)} partitions"
+
+
+def _experiments(settings: Settings) -> str:
+    return ", ".join(experiment.name for experiment in wiring.experiments(settings).experiments) or "none"
+
+
+def _data_dir(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    probe = settings.data_dir / ".probe"
+    probe.touch()
+    probe.unlink()
+    return f"{settings.data_dir} can be written, {len(wiring.history(settings).weeks())} weeks of history"
+
+
+def _neural(settings: Settings) -> str:
+    champion = wiring.registry(settings).champion("neural")
+    return f"{champion.name} is in use" if champion else "none trained yet (naive takes its place): `hitparade train`"

@@ -1,0 +1,177 @@
+"""From settings to open parts: the one place that wires. Heavy parts are imported by who needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from consumers.kafka import Source, TopicWatch
+from features.connect import connect, unsafe_settings
+from features.store import CounterStore
+from hitparade.settings import Settings, zone
+
+if TYPE_CHECKING:
+    from consumers.loop import Consumer
+    from consumers.playlists import PlaylistLog
+    from consumers.runs import Runs
+    from consumers.schedule import Triggers
+    from consumers.snapshot import Snapshot
+    from consumers.weekly import WeeklyRun
+    from features.history import History
+    from features.reader import CounterReader
+    from models.experiments import Experiments
+    from models.registry import Registry
+
+
+class UnsafeRedis(Exception):
+    """This Redis could forget counters."""
+
+
+def session_store(settings: Settings) -> CounterStore:
+    """The counters, without a look at whether Redis answers."""
+    return CounterStore(connect(settings.redis_url.get_secret_value()), settings.topics.sessions, settings.slices)
+
+
+def track_store(settings: Settings) -> CounterStore:
+    """The catalogue, without a look at whether Redis answers."""
+    return CounterStore(connect(settings.redis_url.get_secret_value()), settings.topics.tracks, settings.slices)
+
+
+def check_safety(store: CounterStore) -> None:
+    """Refuse a Redis that could forget.
+
+    Raises:
+        UnsafeRedis: saying what is set wrong.
+        StoreUnavailable: it does not answer.
+    """
+    if problems := unsafe_settings(store.client):
+        raise UnsafeRedis(f"Redis is not safe for counters: {'; '.join(problems)}")
+
+
+def session_consumer(settings: Settings, accept_loss: bool) -> Consumer:
+    """The counter consumer, in its group."""
+    from consumers import sessions
+    from features.tally import Rules
+    from models.experiments import load
+
+    store = session_store(settings)
+    check_safety(store)
+    experiments = load(settings.experiment_file, settings.calendar)
+    rules = Rules(
+        settings.calendar,
+        sessions.remembered(experiments.in_force),
+        settings.weeks_kept,
+        zone(settings.event_time_zone),
+        settings.future_tolerance,
+    )
+    source = _source(settings, settings.topics.sessions, "sessions")
+    return sessions.session_consumer(
+        source, store, sessions.session_letters(settings.kafka, settings.topics), rules, accept_loss
+    )
+
+
+def track_consumer(settings: Settings, accept_loss: bool) -> Consumer:
+    """The catalogue consumer, in its group."""
+    from consumers import tracks
+
+    store = track_store(settings)
+    check_safety(store)
+    source = _source(settings, settings.topics.tracks, "tracks")
+    return tracks.track_consumer(source, store, tracks.track_letters(settings.kafka, settings.topics), accept_loss)
+
+
+def _source(settings: Settings, topic: str, consumer: str) -> Source:
+    return Source(settings.kafka, topic, settings.topics.group(consumer), settings.session_timeout_ms)
+
+
+def partitions_of(settings: Settings, topic: str) -> tuple[int, ...]:
+    """The topic's partitions, ascending."""
+    with contextlib.closing(TopicWatch(settings.kafka)) as watch:
+        return watch.facts(topic).partitions
+
+
+def counter_reader(settings: Settings) -> CounterReader:
+    """The counters of all partitions."""
+    from features.reader import CounterReader
+
+    partitions = partitions_of(settings, settings.topics.sessions)
+    return CounterReader(session_store(settings), partitions, settings.calendar, settings.weeks_kept)
+
+
+def history(settings: Settings) -> History:
+    """The closed weeks on disk."""
+    from features.history import History
+
+    return History(settings.data_dir / "history")
+
+
+def registry(settings: Settings) -> Registry:
+    """The fitted models on disk."""
+    from models.registry import Registry
+
+    return Registry(settings.data_dir / "models")
+
+
+def runs(settings: Settings) -> Runs:
+    """The weekly runs on disk."""
+    from consumers.runs import Runs
+
+    return Runs(settings.data_dir / "runs")
+
+
+def experiments(settings: Settings) -> Experiments:
+    """The experiments of the file."""
+    from models.experiments import load
+
+    return load(settings.experiment_file, settings.calendar)
+
+
+def playlist_log(settings: Settings) -> PlaylistLog:
+    """The lists as published."""
+    from consumers.playlists import PlaylistLog
+
+    return PlaylistLog(settings.kafka, settings.topics.playlists)
+
+
+def snapshot(settings: Settings) -> Snapshot:
+    """What a weekly run reads."""
+    from consumers.snapshot import Snapshot
+
+    partitions = partitions_of(settings, settings.topics.tracks)
+    return Snapshot(counter_reader(settings), track_store(settings), partitions, history(settings))
+
+
+def weekly_run(settings: Settings) -> WeeklyRun:
+    """Everything that a weekly run reads and writes."""
+    from consumers.weekly import WeeklyRun
+    from producers.publisher import Publisher
+
+    return WeeklyRun(
+        snapshot(settings),
+        registry(settings),
+        experiments(settings),
+        runs(settings),
+        playlist_log(settings),
+        Publisher(settings.kafka),
+        settings.topics,
+        settings.list_span_weeks,
+        settings.cut_timeout_s,
+    )
+
+
+def triggers(settings: Settings) -> Triggers:
+    """What fires."""
+    from consumers.schedule import Triggers
+    from producers.publisher import Publisher
+
+    return Triggers(settings.kafka, settings.topics, counter_reader(settings), Publisher(settings.kafka))
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set: finish what is in hand, then end."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
