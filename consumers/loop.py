@@ -92,6 +92,7 @@ class Consumer:
         try:
             batches = self.source.poll(POLL_TIMEOUT_S)
         except OutOfRange as cause:
+            self.source.rewind()  # what came of the other partitions has not been applied
             for partition in cause.partitions:
                 self._guarded(partition, partial(self._refuse_beyond_end, partition))
             return False
@@ -145,6 +146,7 @@ class Consumer:
         self.check(fence)
         start = self._after_loss(partition, fence)
         self._stream_times[partition] = fence.stream_time
+        self.stopped.pop(partition, None)
         self.source.start(partition, start)
 
     def _first_fence(self, partition: int) -> Fence:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from features.history import CountRow
 from features.store import CounterStore, Fence
 from features.tally import CatalogueEntry
 from features.tracks import Track
 from features.weeks import Calendar, ChartWeek
+
+if TYPE_CHECKING:
+    from features.history import CountRow  # pandas and pyarrow take half a second to import
 
 
 class WeekError(ValueError):
@@ -85,7 +88,7 @@ class CounterReader:
         """Look at every fence."""
         return Standing(self.store.fences(self.partitions), self.calendar, self.weeks_kept)
 
-    def slices(self, week: ChartWeek, standing: Standing) -> Iterator[list[CountRow]]:
+    def slices(self, week: ChartWeek, standing: Standing) -> Iterator[list["CountRow"]]:
         """Rows of (track id, group, plays, skips, likes), sorted; one slice of all partitions at a time.
 
         The rows are the week as it stood if, and only if, its stamp is the same afterwards.
@@ -99,7 +102,7 @@ class CounterReader:
         for slice_ in range(self.store.slices):
             yield self._slice(week, slice_, buckets)
 
-    def _slice(self, week: ChartWeek, slice_: int, buckets: Sequence[tuple[int, str]]) -> list[CountRow]:
+    def _slice(self, week: ChartWeek, slice_: int, buckets: Sequence[tuple[int, str]]) -> list["CountRow"]:
         sums: dict[tuple[str, str], tuple[int, int, int]] = {}
         for partition, group in buckets:
             for track_id, (plays, skips, likes) in self.store.bucket(partition, week.name, group, slice_).items():

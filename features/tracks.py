@@ -43,7 +43,7 @@ class Track(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: Id
-    name: Text = ""
+    name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
     id_artist: Annotated[Text, BeforeValidator(_text)] | None = None
     release_date: Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?$")] | None = None
     popularity: Finite | None = None

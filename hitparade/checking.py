@@ -56,10 +56,11 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         "data folder": _data_dir,
         "neural model": _neural,
     }
+    expected: tuple[type[Exception], ...] = (*failures(), *USAGE, OSError)
     for what, check in checks.items():
         try:
             yield what, True, check(settings)
-        except (*failures(), *USAGE, OSError) as cause:
+        except expected as cause:
             yield what, False, str(cause)
 
 

@@ -23,7 +23,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def start_logging(log_format: str, level: str) -> None:
-    """Log to standard error; the Kafka client logs, as errors, what it also raises, and even a connection that it closes."""
+    """Log to standard error; what the Kafka client logs as an error, it also raises, or meant to do."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)

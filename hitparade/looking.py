@@ -202,7 +202,7 @@ def _print_why(answer: dict[str, Any]) -> None:
 
 def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show what each list was worth, beside naive for the same week."""
-    latest = {evaluation.key: evaluation for evaluation in _evaluations(settings)}
+    latest = {evaluation.key: evaluation for evaluation in read_evaluations(settings)}
     found = [latest[key] for key in sorted(latest)]
     if arguments.json:
         output.print_json(evaluation.model_dump(mode="json") for evaluation in found)
@@ -213,7 +213,8 @@ def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluations(settings: Settings) -> Iterator[Evaluation]:
+def read_evaluations(settings: Settings) -> Iterator[Evaluation]:
+    """Every evaluation record, in the order of publication."""
     topic = settings.topics.evaluations
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
         partitions = watch.facts(topic).partitions

@@ -32,7 +32,9 @@ class Letters:
             "index": str(event.index),
         }
         named = tuple((f"hitparade-{name}", text.encode()) for name, text in headers.items())
-        return Message(self.topics[event.topic], event.key, event.value, named, partition)
+        # Kafka's clients refuse a record with neither key nor value; null becomes empty.
+        value = b"" if event.key is None and event.value is None else event.value
+        return Message(self.topics[event.topic], event.key, value, named, partition)
 
     def close(self) -> None:
         """Let go of the connection."""

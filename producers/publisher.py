@@ -8,7 +8,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
-from producers.kafka import KafkaConfig, build_producer
+from producers.kafka import KafkaConfig, KafkaUnreachable, build_producer
 
 MAX_BYTES = 1 << 26  # the topic decides what is too large, not the client
 TIMEOUT_S = 30
@@ -53,7 +53,7 @@ class Publisher:
             self._producer.flush(timeout=TIMEOUT_S)
             for future in futures:  # flush() returns None even when every send failed
                 future.get(timeout=0)
-        except KafkaError as cause:
+        except (KafkaError, KafkaUnreachable) as cause:
             self.close()
             topics = ", ".join(sorted({message.topic for message in messages}))
             raise NotAcknowledged(f"{topics} did not take all of {len(messages)} records: {cause!r}") from cause

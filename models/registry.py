@@ -1,0 +1,95 @@
+"""Fitted models on disk: immutable versions, and one alias a model that says which is in use.
+
+<folder>/<model>/<version>/…     what the model's save wrote
+<folder>/<model>/champion        the version in use; rollback is to promote another
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from features.files import replacing, to_disk
+from models.artefact import read_bytes
+from models.scoring import ArtefactError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+CHAMPION = "champion"
+
+
+class Registry:
+    """The versions of all models under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def publish(self, model: str, version: str, save: Callable[[Path], None]) -> Path:
+        """Let save fill a new folder, and give it the version's name once it is whole; return it.
+
+        A version that is already there is left as it is, and save is not called.
+
+        Raises:
+            ArtefactError: the version's name is not one of a folder.
+        """
+        path = self._path(model, version)
+        if path.is_dir():
+            return path
+        temporary = path.with_name(f".{version}.{uuid4().hex}.tmp")
+        temporary.mkdir(parents=True)
+        try:
+            save(temporary)
+            for file in temporary.iterdir():
+                to_disk(file)
+            _rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        to_disk(path.parent)
+        return path
+
+    def versions(self, model: str) -> list[str]:
+        """The versions there are, in the order of their names."""
+        folders = self._folder.joinpath(model).glob("*/")
+        return sorted(folder.name for folder in folders if NAME.fullmatch(folder.name))
+
+    def champion(self, model: str) -> Path | None:
+        """The folder of the version in use; None where none has ever been promoted.
+
+        Raises:
+            ArtefactError: the alias names a version that is not there.
+        """
+        alias = self._folder / model / CHAMPION
+        if not alias.exists():
+            return None
+        return self._existing(model, read_bytes(alias).decode(errors="replace").strip())
+
+    def promote(self, model: str, version: str) -> Path:
+        """Put a version in use and return its folder.
+
+        Raises:
+            ArtefactError: there is no such version; names those there are.
+        """
+        path = self._existing(model, version)
+        with replacing(path.with_name(CHAMPION)) as temporary:
+            temporary.write_text(f"{version}\n", encoding="utf-8")
+        return path
+
+    def _existing(self, model: str, version: str) -> Path:
+        versions = self.versions(model)
+        if version not in versions:
+            raise ArtefactError(f"{model} has no version {version!r}: expected one of {versions}")
+        return self._path(model, version)
+
+    def _path(self, model: str, version: str) -> Path:
+        if not NAME.fullmatch(version) or version == CHAMPION:
+            raise ArtefactError(f"{version!r} cannot name a version of {model}")
+        return self._folder / model / version
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        if not target.is_dir():  # else another process has published the same version meanwhile
+            raise
