@@ -15,7 +15,7 @@
 -- Redis does not roll back a script that fails half-way, so everything is read, decoded and checked before the first
 -- write, and every write sets a value computed before it.
 
-local CHUNK = 1000  -- Lua's C stack holds 8,000 arguments
+local CHUNK = 1000  -- Lua's C stack holds 8,000 arguments, and a field takes two
 local LIMIT = 4294967295
 
 local fence = KEYS[1]
@@ -110,5 +110,7 @@ if span.horizon ~= '' then
 end
 
 for _, write in ipairs(writes) do redis.call(write[1], write[2], unpack(write[3])) end
-redis.call('HSET', fence, unpack(fields))
+for first = 1, #fields, 2 * CHUNK do
+  redis.call('HSET', fence, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
+end
 return {'OK'}

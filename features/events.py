@@ -1,6 +1,8 @@
 """The wire contract of a session event: bytes in, SessionEvent or the reason why not out."""
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ class Kind(IntEnum):
 KINDS = {"play": Kind.PLAY, "skip": Kind.SKIP, "like": Kind.LIKE}
 IGNORED = frozenset({"advertisment", "advertisement", "buy_premium", "exposure"})
 CAUSES = ("json", "event_type", "track_id", "user_id", "timestamp", "future")
+MOST_DEPTH = 100  # of brackets in an event; Python's own limit is some hundreds, and depends on who calls
 
 
 class SessionEvent(NamedTuple):
@@ -51,34 +54,72 @@ _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
 _decode_event = msgspec.json.Decoder(RawEvent).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_WHITESPACE = b" \t\r\n"
+# A string (one without an end takes the rest), a bracket or a comma; possessive, so that the time is never quadratic.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1, b",": 0}
 
 
 def decode(value: bytes | None) -> list[RawEvent | BadRecord]:
     """The events of one Kafka value in their order; never empty: what holds no event is one BadRecord."""
     if value is None:
         return [BadRecord("json", "the value is null")]
+    return _decode_at_once(value) or [_decode_alone(element) for element in elements(value)]
+
+
+def _decode_at_once(value: bytes) -> list[RawEvent | BadRecord]:
+    """Every event, where msgspec takes them all and none can be nested too deep; otherwise nothing."""
     try:
-        events = _decode_value(value)
+        found = _decode_value(value)
         _check_utf8(value)
     except _REFUSED:
-        return [_decode_alone(element) for element in elements(value)]
-    if isinstance(events, RawEvent):
-        return [events]
-    return events or [BadRecord("json", "the array is empty")]
+        return []
+    events = [found] if isinstance(found, RawEvent) else found
+    return events if _n_brackets(value) - len(events) < MOST_DEPTH else []
 
 
 def elements(value: bytes) -> list[bytes]:
     """The bytes of each event of a value; the value itself where it is no array that can be split."""
-    if not value.lstrip(b" \t\r\n").startswith(b"["):
+    if not value.lstrip(_WHITESPACE).startswith(b"["):
         return [value]
     try:
         return [bytes(raw) for raw in _split_array(value)] or [value]
     except _REFUSED:
-        return [value]
+        return _split_by_brackets(value)
+
+
+def _split_by_brackets(value: bytes) -> list[bytes]:
+    """As elements(), whatever is between the commas, so that one bad event does not spoil its array."""
+    found: list[bytes] = []
+    start = value.index(b"[") + 1
+    for at, mark, depth in _structure(value):
+        if depth == 0 or (depth == 1 and mark == b","):
+            found.append(value[start:at].strip(_WHITESPACE))
+            start = at + 1
+        if depth == 0:
+            is_array = mark == b"]" and not value[start:].strip(_WHITESPACE) and found != [b""]
+            return found if is_array else [value]
+    return [value]
+
+
+def _structure(value: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """The place of every bracket and comma outside of strings, and how many brackets are open after it."""
+    depth = 0
+    for token in _TOKENS.finditer(value):
+        mark = token[0]
+        if mark in _STEPS:  # a string is not
+            depth += _STEPS[mark]
+            yield token.start(), mark, depth
+
+
+def _n_brackets(value: bytes) -> int:
+    return value.count(b"[") + value.count(b"{")
 
 
 def _decode_alone(element: bytes) -> RawEvent | BadRecord:
     """One event that msgspec may refuse although it is JSON: lone surrogates, numbers beyond a double."""
+    if _n_brackets(element) > MOST_DEPTH and any(depth > MOST_DEPTH for _, _, depth in _structure(element)):
+        return BadRecord("json", f"expected at most {MOST_DEPTH} brackets in one another, found more")
     try:
         _check_utf8(element)
         return _decode_event(element)
@@ -87,7 +128,7 @@ def _decode_alone(element: bytes) -> RawEvent | BadRecord:
     except _REFUSED:
         pass
     try:
-        fields = json.loads(element.decode(), parse_constant=_refuse_constant)
+        fields = json.loads(element.decode(), parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as cause:
         return BadRecord("json", str(cause))
     if not isinstance(fields, dict):
@@ -99,6 +140,11 @@ def _check_utf8(value: bytes) -> None:
     """Msgspec does not look into the strings of fields that it skips."""
     if not value.isascii():
         value.decode()
+
+
+def _integer(text: str) -> int | str:
+    """As text where it is too long for Python to read: an id is its decimal text anyway."""
+    return int(text) if len(text) < 600 else text
 
 
 def _refuse_constant(text: str) -> None:

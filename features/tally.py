@@ -236,6 +236,8 @@ class _Counting:
 
 def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
     """The latest event time that a record of this timestamp may hold."""
-    if timestamp_ms < 0:
-        return datetime.max.replace(tzinfo=UTC)
-    return EPOCH + timedelta(milliseconds=timestamp_ms) + tolerance
+    never = datetime.max.replace(tzinfo=UTC)
+    try:
+        return EPOCH + timedelta(milliseconds=timestamp_ms) + tolerance if timestamp_ms >= 0 else never
+    except OverflowError:  # a producer may write any 64 bits
+        return never
