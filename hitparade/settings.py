@@ -143,6 +143,16 @@ def zone(name: str) -> tzinfo:
     return UTC if name == "UTC" else ZoneInfo(name)
 
 
+def settings_table() -> str:
+    """Every setting as rows of a Markdown table, for the README."""
+    rows = ["| setting | default | what it is |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        shown = "" if default is None else f"`{default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
 def _from_file(field: str, value: str) -> tuple[str, str]:
     if field.endswith("_file") and field.removesuffix("_file") in Settings.model_fields:
         return field.removesuffix("_file"), Path(value).read_text().strip()
