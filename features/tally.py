@@ -18,12 +18,23 @@ MOST_TRACKS = 5000  # in one atomic step: 6 to 13 ms of Redis' time
 
 
 class LogRecord(Protocol):
-    """What is read of a Kafka record; timestamp is in milliseconds since 1970, negative where there is none."""
+    """What is read of a Kafka record."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since 1970, negative where there is none."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What it was partitioned by."""
+
+    @property
+    def value(self) -> bytes | None:
+        """One event or an array of them; anything, from outside."""
 
 
 class Assignment(Protocol):
