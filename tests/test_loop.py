@@ -1,0 +1,359 @@
+"""The counting loop on a real Redis, with a log in memory: whatever is cut, every event counts once."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from consumers.kafka import Batch
+from consumers.loop import Consumer
+from consumers.sessions import session_consumer
+from features.store import CounterStore, StoreUnavailable
+from features.tally import LogRecord, Part, SetAside
+from features.weeks import Calendar
+from producers.publisher import NotAcknowledged
+from tests.builders import Halves, Record, array, play, rules, wire
+from tests.oracle import recount
+
+TOPIC_ID = "id-1"
+GOOD = array(play(0), play(1, "b", "vv"), play(3, "c", kind="like"))
+LOGS = {
+    0: [Record(n, value) for n, value in enumerate([GOOD, wire(event_type=None), GOOD, None, play(20), GOOD] * 3)],
+    1: [Record(n, play(n % 5, f"t{n}")) for n in range(17)],
+    2: [],
+}
+
+
+class PowerCut(BaseException):
+    """The process is gone: nothing catches this."""
+
+
+@dataclass
+class Cut:
+    """Cuts the power before or after the nth call of one edge."""
+
+    edge: str = ""
+    when: str = "before"
+    nth: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def around(self, edge: str, call: Callable[[], Any]) -> Any:
+        self.calls[edge] += 1
+        is_here = edge == self.edge and self.calls[edge] == self.nth
+        if is_here and self.when == "before":
+            raise PowerCut
+        answer = call()
+        if is_here:
+            raise PowerCut
+        return answer
+
+
+@dataclass
+class LogSource:
+    """Partitions in memory, as consumers.kafka.Source gives them; each poll brings a few records of each."""
+
+    logs: dict[int, list[Record]]
+    cut: Cut
+    identity: str = TOPIC_ID
+    starts: dict[int, int] = field(default_factory=dict)
+    committed_offsets: dict[int, int] = field(default_factory=dict)
+    at_once: int = 4
+    topic: str = "sessions"
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.logs)
+        self.next: dict[int, int] = {}
+
+    def start(self, partition: int, offset: int) -> None:
+        if partition in self.waiting:
+            self.waiting.remove(partition)
+        self.next[partition] = offset
+
+    def stop(self, partition: int) -> None:
+        self.next.pop(partition, None)
+        if partition in self.waiting:
+            self.waiting.remove(partition)
+
+    def wait(self, partition: int) -> None:
+        self.stop(partition)
+        self.waiting.append(partition)
+
+    def poll(self, timeout_s: float) -> list[Batch]:
+        return self.cut.around("poll", self._poll)  # type: ignore[no-any-return]
+
+    def _poll(self) -> list[Batch]:
+        found = []
+        for partition, start in self.next.items():
+            records: Sequence[LogRecord] = self.logs[partition][start : start + self.at_once]
+            if records:
+                found.append(Batch(partition, start, start + len(records), records))
+        return found
+
+    def applied(self, partition: int, end: int) -> None:
+        self.next[partition] = end
+
+    def rewind(self) -> None:
+        """Nothing was read ahead."""
+
+    def log_start(self, partition: int) -> int:
+        return self.starts.get(partition, 0)
+
+    def committed(self, partition: int) -> int | None:
+        return self.committed_offsets.get(partition)
+
+    def commit(self) -> None:
+        self.cut.around("commit", lambda: self.committed_offsets.update(self.next))
+
+    def topic_id(self) -> str:
+        return self.identity
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class Letters:
+    """A list instead of topics; it outlives the consumer, as topics do."""
+
+    cut: Cut = field(default_factory=Cut)
+    sent: list[tuple[int, SetAside]] = field(default_factory=list)
+
+    def send(self, partition: int, set_aside: Sequence[SetAside]) -> None:
+        self.cut.around("letters", lambda: self.sent.extend((partition, event) for event in set_aside))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CutStore(CounterStore):
+    """A store whose power is cut around apply."""
+
+    cut = Cut()
+
+    def apply(self, partition: int, topic_id: str, part: Part) -> None:
+        self.cut.around("apply", lambda: super(CutStore, self).apply(partition, topic_id, part))
+
+
+@dataclass
+class World:
+    """A log, a Redis, and letters: what is left when a consumer dies."""
+
+    redis: Redis
+    topic: str
+    logs: dict[int, list[Record]] = field(default_factory=lambda: LOGS)
+    letters: Letters = field(default_factory=Letters)
+    committed: dict[int, int] = field(default_factory=dict)
+
+    def consumer(self, cut: Cut | None = None, *, identity: str = TOPIC_ID, **changes: Any) -> Consumer:
+        cut = cut or Cut()
+        store = CutStore(self.redis, self.topic, changes.pop("slices", 2))
+        store.cut = self.letters.cut = cut
+        source: Any = LogSource(self.logs, cut, identity, committed_offsets=self.committed)
+        letters: Any = self.letters
+        return session_consumer(source, store, letters, rules(**changes))
+
+    def check(self) -> None:
+        """Redis equals the recount of every partition."""
+        store = CounterStore(self.redis, self.topic, 2)
+        for partition, log in self.logs.items():
+            truth = recount(log)
+            assert stored(store, partition) == truth.counts
+            fence = store.fence(partition)
+            assert fence
+            assert fence.next_offset == len(log)
+            assert fence.stream_time == truth.stream_time
+            assert fence.touched == truth.touched
+            assert fence.tallies == truth.outcomes
+            aside = {(e.topic, e.cause, e.offset, e.index, e.value) for p, e in self.letters.sent if p == partition}
+            assert aside == set(truth.aside)
+
+
+def stored(store: CounterStore, partition: int) -> dict[tuple[str, str, str], list[int]]:
+    fence = store.fence(partition)
+    assert fence
+    return {
+        (week, group, track): list(counts)
+        for week, group in fence.touched
+        for slice_ in range(store.slices)
+        for track, counts in store.bucket(partition, week, group, slice_).items()
+    }
+
+
+@pytest.fixture
+def world(redis: Redis, prefix: str) -> World:
+    return World(redis, f"{prefix}.sessions.v1")
+
+
+def drain(consumer: Consumer) -> Consumer:
+    """Step until a poll brings nothing and nobody waits to begin."""
+    while consumer.step() or consumer.source.waiting:
+        pass
+    return consumer
+
+
+def test_a_log_is_counted_as_it_stands(world: World) -> None:
+    consumer = drain(world.consumer())
+    world.check()
+    truth: Counter[str] = sum((recount(log).outcomes for log in world.logs.values()), Counter())
+    assert consumer.tallies == truth
+    assert sum(truth[name] for name in ("counted", "late", "dead", "ignored")) == sum(
+        recount(log).n_events for log in world.logs.values()
+    )
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("edge", ["poll", "letters", "apply", "commit"])
+def test_a_power_cut_anywhere_counts_every_event_once(world: World, edge: str, when: str, nth: int) -> None:
+    with pytest.raises(PowerCut):
+        drain(world.consumer(Cut(edge, when, nth)))
+    drain(world.consumer())
+    world.check()
+
+
+def test_one_power_cut_after_another_counts_every_event_once(world: World) -> None:
+    for nth in range(1, 6):
+        with pytest.raises(PowerCut):
+            drain(world.consumer(Cut("apply", "after" if nth % 2 else "before", 1 + nth % 3)))
+    drain(world.consumer())
+    world.check()
+
+
+def test_an_apply_that_timed_out_after_it_ran_counts_once(world: World) -> None:
+    consumer = world.consumer()
+    failed = []
+
+    def time_out(partition: int, topic_id: str, part: Part) -> None:
+        CounterStore.apply(consumer.store, partition, topic_id, part)
+        if part.start == 4 and partition not in failed:
+            failed.append(partition)
+            raise StoreUnavailable("time-out")
+
+    consumer.store.apply = time_out  # type: ignore[method-assign]
+    for _ in range(20):
+        try:
+            consumer.step()
+        except StoreUnavailable:
+            consumer.source.rewind()
+    assert failed == [0, 1]
+    world.check()
+
+
+def test_a_zombie_is_refused_and_goes_on_where_its_successor_is(world: World) -> None:
+    zombie, successor = world.consumer(), world.consumer()
+    zombie.step()
+    drain(successor)
+    drain(zombie)
+    world.check()
+
+
+def test_a_redis_that_lost_its_last_second_is_counted_again(world: World) -> None:
+    consumer = world.consumer()
+    consumer.step()
+    keys = list(world.redis.scan_iter(match=f"{{hp:{world.topic}:*"))
+    saved = {key: world.redis.dump(key) for key in keys}
+    consumer.step()
+    consumer.step()
+    for key in world.redis.scan_iter(match=f"{{hp:{world.topic}:*"):
+        world.redis.delete(key)
+    for key, dump in saved.items():
+        assert dump
+        world.redis.restore(key, 0, dump)
+    drain(consumer)
+    world.check()
+
+
+def test_letters_that_are_not_taken_keep_their_span_out_of_the_counters(world: World) -> None:
+    consumer = world.consumer()
+
+    def refuse(partition: int, set_aside: Sequence[SetAside]) -> None:
+        raise NotAcknowledged("the topic is full")
+
+    consumer.letters.send = refuse  # type: ignore[method-assign]
+    with pytest.raises(NotAcknowledged):
+        drain(consumer)
+    fence = consumer.store.fence(0)
+    assert fence
+    assert fence.next_offset == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"calendar": Calendar(4)}, "first_day monday, this consumer has friday"),
+        ({"slices": 3}, "slices 2, this consumer has 3"),
+        ({"assignment_of": lambda week: Halves("bb")}, "counted under experiment 00000000000000aa, .* says bb"),
+        ({"identity": "id-2"}, "Redis counts topic id id-1, Kafka has id-2"),
+    ],
+)
+def test_a_partition_counted_under_other_rules_stops_with_both_sides(
+    world: World, changes: dict[str, Any], says: str
+) -> None:
+    drain(world.consumer())
+    consumer = drain(world.consumer(**changes))
+    expected = {0, 1} if "assignment_of" in changes else {0, 1, 2}
+    assert set(consumer.stopped) == expected
+    for reason in consumer.stopped.values():
+        assert re.search(says, reason)
+    world.check()
+
+
+def test_one_stopped_partition_leaves_the_others_running(world: World) -> None:
+    drain(world.consumer())
+    world.redis.hset(CounterStore(world.redis, world.topic, 2).key(1, "fence"), "zone", "Mars")
+    world.logs = {**world.logs, 0: [*world.logs[0], Record(18, play(20))], 1: [*world.logs[1], Record(17, play(4))]}
+    consumer = drain(world.consumer())
+    assert set(consumer.stopped) == {1}
+    assert consumer.tallies == Counter(counted=1)
+
+
+def test_a_log_that_lost_what_was_not_counted_is_refused_or_tallied(world: World) -> None:
+    drain(world.consumer())
+    consumer = world.consumer()
+    consumer.source.starts = {1: 20}  # type: ignore[attr-defined]
+    drain(consumer)
+    assert "offset 17, but the log begins at 20: 3 offsets were deleted" in consumer.stopped[1]
+    willing = world.consumer()
+    willing.accept_loss = True
+    willing.source.starts = {1: 20}  # type: ignore[attr-defined]
+    drain(willing)
+    fence = willing.store.fence(1)
+    assert fence
+    assert (fence.next_offset, fence.tallies["lost"]) == (20, 3)
+
+
+def test_an_emptied_redis_is_not_taken_for_a_new_one(world: World) -> None:
+    world.committed = {1: 17}
+    consumer = world.consumer()
+    consumer.source.starts = {1: 5}  # type: ignore[attr-defined]
+    drain(consumer)
+    assert "counted up to offset 17, and its log begins at 5: Redis was emptied" in consumer.stopped[1]
+
+
+def test_a_late_event_is_late_after_a_restart_too(world: World) -> None:
+    world.logs = {0: [Record(0, play(12)), Record(1, play(12))]}
+    drain(world.consumer())
+    world.logs = {0: [*world.logs[0], Record(2, play(0))]}
+    assert drain(world.consumer()).tallies == Counter(late=1)
+    world.check()
+
+
+def test_a_stop_ends_the_loop_with_what_is_in_hand_applied(world: World) -> None:
+    consumer, stop = world.consumer(), threading.Event()
+    consumer.letters.send = lambda partition, set_aside: stop.set()  # type: ignore[method-assign]
+    assert consumer.run(stop) == 0
+    fence = consumer.store.fence(0)
+    assert fence
+    assert fence.next_offset == 4
+
+
+def test_future_events_are_dead_by_the_clock_of_their_record(world: World) -> None:
+    world.logs = {0: [Record(0, play(3), timestamp=0)]}
+    consumer = drain(world.consumer(future_tolerance=timedelta(seconds=1)))
+    assert consumer.tallies == Counter({"dead": 1, "dead:future": 1})
