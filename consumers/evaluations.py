@@ -21,9 +21,11 @@ def evaluate_lists(
     if not playlists:
         return []
     known, last = _plays(history, week.before(), span_weeks - 1), _plays(history, week.before(), 1)
-    naive = known.add(last, fill_value=0)
-    actual = {str(track_id): int(plays) for track_id, plays in _plays(history, week, span_weeks).items()}
-    naive_metrics = evaluate(_ranked(naive), actual)
+    listed = _listed(history)
+    naive = [track_id for track_id in _ranked(known.add(last, fill_value=0)) if track_id in listed]
+    facts = _plays(history, week, span_weeks).items()
+    actual = {str(track_id): int(plays) for track_id, plays in facts if track_id in listed}
+    naive_metrics = evaluate(naive, actual)
     return [_evaluation(playlist, runs, actual, naive_metrics, span_weeks) for playlist in playlists]
 
 
@@ -63,6 +65,11 @@ def _plays(history: History, last: ChartWeek, n_weeks: int) -> pd.Series:
     names = [week.name for week in last.span(n_weeks)] if n_weeks else []
     frame = history.read(names, kinds=("plays",))
     return frame.groupby("track_id")["plays"].sum()
+
+
+def _listed(history: History) -> set[str]:
+    """The catalogue's track ids: what no list may hold can be in no true list either."""
+    return {track_id for slice_ in range(history.n_slices()) for track_id in history.catalogue([slice_])["id"]}
 
 
 def _ranked(plays: pd.Series) -> list[str]:

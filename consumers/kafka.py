@@ -218,6 +218,7 @@ class GroupReader:
             heartbeat_interval_ms=session_timeout_ms // 3,
         )
         self._consumer.subscribe([topic], listener=_Calling(on_assigned))
+        self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_s: float) -> Any:
         """The next record, or None."""
@@ -229,7 +230,8 @@ class GroupReader:
         """Poll without taking a record."""
         with available(self.kafka):
             self._consumer.pause(*self._consumer.assignment())
-            self._consumer.poll(timeout_ms=0)
+            for partition, records in self._consumer.poll(timeout_ms=0).items():  # assigned in this very poll
+                self._consumer.seek(partition, records[0].offset)
             self._consumer.resume(*self._consumer.assignment())
 
     def commit(self, record: Any) -> None:
@@ -294,6 +296,7 @@ class Source:
         )
         self._listener = _Listener(self.consumer)
         self.consumer.subscribe([topic], listener=self._listener)
+        self.consumer.partitions_for_topic(topic)  # a member that knows no partitions yet would cost one more rebalance
         self._next: dict[int, int] = {}
         self.waiting: list[int] = []
         """Assigned partitions that have not been told yet where to begin."""

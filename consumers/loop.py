@@ -197,11 +197,11 @@ class Consumer:
         return f"`hitparade drop {self.source.topic}` removes what was counted"
 
     def has_read_everything(self) -> bool:
-        """True when every fence of the topic has passed the end of its partition, whoever moved it."""
+        """True when every fence of the topic is at the end of its partition, whoever moved it."""
         facts = self.source.watch.facts(self.source.topic)
         running = [partition for partition in facts.partitions if partition not in self.stopped]
         fences = self.store.fences(running)
         ends = end_offsets(self.source.kafka, {self.source.topic: running})[self.source.topic]
         return all(
-            end <= (fences[partition].next_offset if partition in fences else 0) for partition, end in ends.items()
+            end == (fences[partition].next_offset if partition in fences else 0) for partition, end in ends.items()
         )

@@ -1,10 +1,15 @@
 """Reading lists back from their topic: what was published, not what a local file remembers."""
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
 
 from consumers.kafka import KafkaConfig, TopicWatch, read_to_end
 from producers.playlists import Playlist
+
+log = logging.getLogger(__name__)
 
 
 class PlaylistLog:
@@ -29,13 +34,23 @@ class PlaylistLog:
         """
         if not self._is_stale:
             return
+        self._is_stale = False  # now, so that a forget() while this reads is not lost
+        try:
+            self._read_on()
+        except Exception:
+            self._is_stale = True
+            raise
+
+    def _read_on(self) -> None:
         with contextlib.closing(TopicWatch(self.kafka)) as watch:
             partitions = watch.facts(self.topic).partitions
         for record in read_to_end(self.kafka, self.topic, partitions, self._next):
             self._next[record.partition] = record.offset + 1
             if record.value is not None:
-                self.note([Playlist.model_validate_json(record.value)])
-        self._is_stale = False
+                try:
+                    self.note([Playlist.model_validate_json(record.value)])
+                except ValidationError as cause:
+                    log.error("the record at offset %d of %s is no playlist: %s", record.offset, self.topic, cause)
 
     def note(self, playlists: Iterable[Playlist]) -> None:
         """Remember lists that are known to be published."""

@@ -1,16 +1,15 @@
 """Counters and catalogue from Redis into history, each week as it stood at one instant."""
 
-import logging
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from features.history import History
+from features.history import CountRow, History
 from features.reader import CounterReader, Standing, catalogue_slices
-from features.store import CounterStore, Fence, StoreUnavailable
+from features.store import CounterStore, StoreUnavailable
 from features.weeks import ChartWeek
 
-log = logging.getLogger(__name__)
 MOST_READINGS = 5
 
 
@@ -22,6 +21,10 @@ class WrongTopic(Exception):
     """The trigger, or Redis, speaks of a topic that was created anew since."""
 
 
+class _CountedOn(Exception):
+    """The week was counted on, or fell out of the counters, while it was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a weekly run reads: the session counters and the catalogue, and where they are kept for it."""
@@ -31,13 +34,18 @@ class Snapshot:
     track_partitions: Sequence[int]
     history: History
 
+    def over(self, cuts: Mapping[str, Mapping[int, int]]) -> "Snapshot":
+        """The same over the partitions of a cut: a topic may have been given more since this was opened."""
+        counters = replace(self.counters, partitions=sorted(cuts["sessions"]))
+        return replace(self, counters=counters, track_partitions=sorted(cuts["tracks"]))
+
     def passes(self, store: CounterStore, topic_id: str, cut: Mapping[int, int]) -> list[str]:
         """What is still behind the cut, by partition: want and have; empty when the counters have passed it.
 
         Raises:
             WrongTopic: the counters are of another topic than the cut.
         """
-        fences = store.fences([partition for partition, end in cut.items() if end > 0])
+        fences = store.fences(sorted(cut))
         behind = []
         for partition, end in sorted(cut.items()):
             fence = fences.get(partition)
@@ -64,41 +72,44 @@ class Snapshot:
     def bring_up_to_date(self, until: ChartWeek) -> Standing:
         """Write the weeks up to `until` that history lacks or whose counts have changed, and the catalogue.
 
+        All of them are in history as the fences that are returned have them.
+
         Raises:
             WeekError: the week has no counters.
-            StoreUnavailable: a week was written to all the time while it was read.
+            StoreUnavailable: weeks were written to all the time while they were read.
         """
-        standing = self.counters.standing()
-        standing.check_kept(until)
-        for week in standing.kept():
-            if week <= until:
-                standing = self._write_week(week, standing)
-        self._write_catalogue()
-        return standing
-
-    def _write_week(self, week: ChartWeek, standing: Standing) -> Standing:
         for _ in range(MOST_READINGS):
-            stamp = standing.stamp(week)
-            if self.history.stamp(week.name) == stamp:
-                return standing
-            self.history.write_week(week.name, self.counters.slices(week, standing), stamp)
             standing = self.counters.standing()
-            if standing.stamp(week) == stamp:
+            standing.check_kept(until)
+            weeks = [week for week in standing.kept() if week <= until]
+            changed = [week for week in weeks if self.history.stamp(week.name) != standing.stamp(week)]
+            if not changed:
+                self._write_catalogue()
                 return standing
-        raise StoreUnavailable(f"week {week} was counted on all the while it was read, {MOST_READINGS} times")
+            for week in changed:
+                with contextlib.suppress(_CountedOn):
+                    self.history.write_week(week.name, self._slices(week, standing), standing.stamp(week))
+        names = ", ".join(week.name for week in changed)
+        raise StoreUnavailable(f"{names}: counted on all the while they were read, {MOST_READINGS} times")
 
-    def catalogue_stamp(self) -> dict[str, str]:
-        """What identifies the catalogue: how far its topic has been read."""
-        fences = self.track_fences()
+    def _slices(self, week: ChartWeek, standing: Standing) -> Iterator[list[CountRow]]:
+        """The week at one instant: an error at its end keeps what is torn out of history."""
+        yield from self.counters.slices(week, standing)
+        if self.counters.standing().stamp(week) != standing.stamp(week):
+            raise _CountedOn
+
+    def catalogue_ends(self) -> dict[int, int]:
+        """How far each partition of the catalogue's topic had been read when the catalogue was written."""
+        stamp = self.history.catalogue_stamp() or {}
+        return {int(source.rpartition(":")[2]): int(next_offset) for source, next_offset in stamp.items()}
+
+    def _catalogue_stamp(self) -> dict[str, str]:
+        fences = self.tracks.fences(self.track_partitions)
         return {f"{fence.topic_id}:{partition}": str(fence.next_offset) for partition, fence in sorted(fences.items())}
-
-    def track_fences(self) -> dict[int, Fence]:
-        """How far each partition of the catalogue has been read."""
-        return self.tracks.fences(self.track_partitions)
 
     def _write_catalogue(self) -> None:
         for _ in range(MOST_READINGS):
-            stamp = self.catalogue_stamp()
+            stamp = self._catalogue_stamp()
             if self.history.catalogue_stamp() == stamp:
                 return
             self.history.write_catalogue(catalogue_slices(self.tracks, self.track_partitions), stamp)

@@ -19,7 +19,7 @@ from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
-NEVER = (ValidationError, WeekError, WrongTopic)
+NEVER = (WeekError, WrongTopic)
 LONGEST_PAUSE_S = 30.0
 
 
@@ -50,21 +50,26 @@ class TriggerConsumer:
 
     def _run(self, record: Any, beside: ThreadPoolExecutor) -> None:
         """Run one trigger until it is done, or known to be one that never can be."""
-        where = f"the trigger at offset {record.offset} of {record.topic}"
         pause_s = 0.0
+        try:
+            trigger = Trigger.model_validate_json(record.value or b"null")
+        except ValidationError as cause:
+            return self._pass_over(record, cause)
         while not self.stop.is_set():
             try:
-                trigger = Trigger.model_validate_json(record.value or b"null")
                 self._wait_for(beside.submit(self.run, trigger))
                 return self.reader.commit(record)
             except NEVER as cause:
-                log.error("%s is passed over: %s", where, cause)
-                self.n_refused += 1
-                return self.reader.commit(record)
+                return self._pass_over(record, cause)
             except PASSING as cause:
                 pause_s = min(LONGEST_PAUSE_S, max(1.0, 2 * pause_s))
-                log.warning("%s: %s; trying again in about %.0f s", where, cause, pause_s)
+                log.warning("%s: %s; trying again in about %.0f s", _name(record), cause, pause_s)
                 self.stop.wait(pause_s * random.uniform(0.5, 1.0))
+
+    def _pass_over(self, record: Any, cause: Exception) -> None:
+        log.error("%s is passed over: %s", _name(record), cause)
+        self.n_refused += 1
+        self.reader.commit(record)
 
     def _wait_for(self, running: "Future[Any]") -> None:
         """Keep the membership while the run goes on; raise what it raised."""
@@ -73,3 +78,7 @@ class TriggerConsumer:
             if not running.done():
                 self.reader.keep_membership()
         running.result()
+
+
+def _name(record: Any) -> str:
+    return f"the trigger at offset {record.offset} of {record.topic}"

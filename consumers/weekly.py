@@ -19,9 +19,9 @@ from models.experiments import Experiment, Experiments
 from models.ranking import Best, list_scores
 from models.registry import Registry
 from models.scorers import OPENERS, Fitted
-from models.scoring import ModelError, Scores
+from models.scoring import ModelError, Scores, checked
 from producers.playlists import Entry, Playlist
-from producers.publisher import Publisher
+from producers.publisher import NotAcknowledged, Publisher
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,21 @@ class Opened:
             return self.ready[NAIVE], self.reasons[model]
         return self.ready[model], None
 
-    def fail(self, model: str, reason: str) -> None:
-        """Let naive take over."""
+    def fail(self, model: str, cause: Exception) -> None:
+        """Let naive take over, for a reason that is the same wherever it happens: no path and no address is in it.
+
+        Raises:
+            Exception: naive itself has failed.
+        """
+        if model == NAIVE:
+            raise cause
+        reason = str(cause)
+        if isinstance(cause, HistoryError):
+            log.error("%s", cause)
+            reason = "a file of the history cannot be read"
+        elif not isinstance(cause, ModelError):
+            log.error("%s failed", model, exc_info=cause)
+            reason = f"it failed with {type(cause).__name__}"
         log.warning("%s falls back to naive: %s", model, reason)
         self.reasons[model] = reason
 
@@ -75,19 +88,24 @@ class WeeklyRun:
         week = counters.calendar.parse(trigger.closed_week)
         cuts = {name: {int(p): end for p, end in ends.items()} for name, ends in trigger.cut.items()}
         stores = {"sessions": counters.store, "tracks": self.snapshot.tracks}
-        self.snapshot.wait_for(
+        snapshot = self.snapshot.over(cuts)
+        snapshot.wait_for(
             [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()], self.cut_timeout_s
         )
-        standing = self.snapshot.bring_up_to_date(week)
+        standing = snapshot.bring_up_to_date(week)
         self.playlists.refresh()
         lists = self._lists(week, cuts, standing)
         evaluations = evaluate_lists(
             week, self.snapshot.history, self.runs, list(self.playlists.of_week(week.name)), self.span_weeks
         )
-        self.publisher.publish(
-            [playlist.message(self.topics.playlists) for playlist in lists]
-            + [evaluation.message(self.topics.evaluations) for evaluation in evaluations]
-        )
+        try:
+            self.publisher.publish(
+                [playlist.message(self.topics.playlists) for playlist in lists]
+                + [evaluation.message(self.topics.evaluations) for evaluation in evaluations]
+            )
+        except NotAcknowledged:
+            self.playlists.forget()  # some may be there, and the next revision follows them
+            raise
         self.playlists.note(lists)
         return lists
 
@@ -110,11 +128,8 @@ class WeeklyRun:
         for model in sorted(models | {NAIVE}):
             try:
                 opened.ready[model] = OPENERS[model](self.snapshot.history, self.registry, week.name)
-            except ModelError as cause:
-                opened.fail(model, str(cause))
-            except HistoryError as cause:
-                log.error("%s", cause)
-                opened.fail(model, "a file of the history cannot be read")
+            except Exception as cause:  # whatever a model does, the list is made
+                opened.fail(model, cause)
         return opened
 
     def _cut(
@@ -123,7 +138,7 @@ class WeeklyRun:
         """The larger of the trigger's cut and the last touch of what is used: replaying so far gives the same list."""
         touches: dict[str, list[Mapping[int, int]]] = {
             "sessions": [standing.touched(week) for week in weeks],
-            "tracks": [{p: f.next_offset for p, f in self.snapshot.track_fences().items()}],
+            "tracks": [self.snapshot.catalogue_ends()],
         }
         return {
             name: {
@@ -165,26 +180,26 @@ class WeeklyRun:
         best = {model: Best() for model in opened.ready}
         for table in tables(self.snapshot.history, [w.name for w in week.span(N_WEEKS)]):
             predictions: dict[str, Scores] = {}
+            scores: dict[str, Scores] = {}
             for model, fitted in opened.ready.items():
-                predictions[model] = _predict(fitted, table, opened)
-            scores = {model: list_scores(table, found, self.span_weeks) for model, found in predictions.items()}
+                predictions[model], scores[model] = _score(fitted, table, self.span_weeks, opened)
             for model in opened.ready.keys() - opened.reasons.keys():
                 best[model].add(table, scores[model])
             run.add(table, predictions, scores)
         return best
 
 
-def _predict(fitted: Fitted, table: FeatureTable, opened: Opened) -> Scores:
-    """The model's predictions; NaN, and a reason, where it fails. Only naive failing is an error."""
+def _score(fitted: Fitted, table: FeatureTable, span_weeks: int, opened: Opened) -> tuple[Scores, Scores]:
+    """What the model predicts, and what its list ranks by; NaN once it has failed. Only naive failing is an error."""
+    n_tracks = len(table.track_ids)
     try:
-        return fitted.score(table)
-    except Exception as cause:
-        if fitted.model == NAIVE:
-            raise
-        if not isinstance(cause, ModelError):
-            log.exception("%s %s failed", fitted.model, fitted.version)
-        opened.fail(fitted.model, str(cause) if isinstance(cause, ModelError) else f"{type(cause).__name__}: {cause}")
-        return np.full(len(table.track_ids), np.nan)
+        if fitted.model not in opened.reasons:
+            predictions = checked(fitted.score(table), n_tracks)
+            return predictions, checked(list_scores(table, predictions, span_weeks), n_tracks)
+    except Exception as cause:  # whatever a model does, the list is made
+        opened.fail(fitted.model, cause)
+    nothing = np.full(n_tracks, np.nan)
+    return nothing, nothing
 
 
 def _entries(best: Best) -> Iterator[Entry]:

@@ -37,8 +37,10 @@ def open_neural(history: History, registry: Registry, closed_week: str) -> Fitte
     folder = registry.champion("neural")
     if folder is None or _learned_until(folder) > closed_week:
         raise ArtefactError(f"no neural model in use was trained on weeks up to {closed_week}: run `hitparade train`")
-    from models import neural  # torch takes two seconds and 200 MiB to import
-
+    try:
+        from models import neural  # torch takes two seconds and 200 MiB to import
+    except ModuleNotFoundError as cause:
+        raise ArtefactError(f"{cause.name} is not installed: pip install -e '.[neural]'") from cause
     loaded = neural.load(folder)
     return Fitted("neural", loaded.version, loaded.score)
 

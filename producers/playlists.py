@@ -15,7 +15,7 @@ Ends = dict[str, int]
 class Entry(BaseModel):
     """One place of a list; plays are those of the four closed weeks, oldest first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     rank: int
     track_id: str
@@ -27,7 +27,7 @@ class Entry(BaseModel):
 class Changes(BaseModel):
     """What a revision changed, in the order of the lists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     entered: tuple[str, ...]
     left: tuple[str, ...]

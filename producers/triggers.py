@@ -1,13 +1,31 @@
 """The trigger of a weekly run: which week has closed, and how far the counters must have come before it is scored."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from producers.playlists import HEADERS, Ends, canonical
+from features.weeks import Calendar
+from producers.playlists import HEADERS, canonical
 from producers.publisher import Message
 
 Reason = Literal["schedule", "manual"]
+SOURCES = {"sessions", "tracks"}
+Partition = Annotated[str, Field(pattern=r"^[0-9]+$")]
+End = Annotated[int, Field(ge=0)]
+
+
+Sources = TypeVar("Sources", bound=dict[str, Any])
+
+
+def _existing(week: str) -> str:
+    Calendar().parse(week)
+    return week
+
+
+def _of_both(sources: Sources) -> Sources:
+    if sources.keys() != SOURCES:
+        raise ValueError(f"expected {sorted(SOURCES)}, found {sorted(sources)}")
+    return sources
 
 
 class Trigger(BaseModel):
@@ -15,12 +33,11 @@ class Trigger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    closed_week: str
+    closed_week: Annotated[str, AfterValidator(_existing)]
     reason: Reason
-    topic_ids: dict[str, str]
-    """of `sessions` and `tracks`"""
-    cut: dict[str, Ends]
-    """end offset by partition, of `sessions` and `tracks`"""
+    topic_ids: Annotated[dict[str, str], AfterValidator(_of_both)]
+    cut: Annotated[dict[str, dict[Partition, End]], AfterValidator(_of_both)]
+    """end offset by partition"""
 
     def message(self, topic: str) -> Message:
         """The record to publish."""
