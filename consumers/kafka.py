@@ -141,7 +141,7 @@ def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict
     ) as consumer:
         while waiting and time.monotonic() < deadline:
             with available(kafka):
-                consumer.poll(timeout_ms=200)
+                consumer.poll(timeout_ms=20)  # an answer without records does not end a poll
             known = {partition for partition in waiting if consumer.highwater(partition) is not None}
             for partition in known:
                 ends[partition.topic][partition.partition] = consumer.highwater(partition)

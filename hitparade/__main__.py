@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from hitparade.errors import USAGE, failures
+from hitparade.errors import USAGE, failures, sentence
 from hitparade.logs import start_logging
 from hitparade.parser import build_parser
 from hitparade.settings import Settings
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hitparade: {cause}", file=sys.stderr)
         return 2
     except failures() as cause:
-        print(f"hitparade: {cause}", file=sys.stderr)
+        print(f"hitparade: {sentence(cause, settings)}", file=sys.stderr)
         return 1
 
 

@@ -4,20 +4,21 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 
-from pydantic import SecretStr
-
 from consumers.kafka import TopicWatch
+from features.reader import WeekError
 from hitparade import output, wiring
-from hitparade.errors import USAGE, failures
+from hitparade.errors import USAGE, failures, sentence
 from hitparade.settings import PREFIX, Settings
 
 Finding = tuple[str, bool, str]
 """What was looked at, whether all is well, and what was found or what to do."""
+NEEDS = {"counters": ("kafka", "redis")}
+"""What cannot be looked at where something else is wrong: its answer would take as long again, and be the same."""
 
 
 def config(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show every setting."""
-    rows = [(name, _shown(settings, name), field.description or "") for name, field in Settings.model_fields.items()]
+    rows = [(name, settings.shown(name), field.description or "") for name, field in Settings.model_fields.items()]
     if arguments.json:
         output.print_json({"setting": PREFIX + name.upper(), "value": value} for name, value, _ in rows)
     else:
@@ -25,15 +26,6 @@ def config(settings: Settings, arguments: argparse.Namespace) -> int:
             "Settings", ("setting", "value", "what it is"), ((PREFIX + n.upper(), v, d) for n, v, d in rows)
         )
     return 0
-
-
-def _shown(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
-    if not isinstance(value, SecretStr):
-        return "" if value is None else str(value)
-    secret = value.get_secret_value()
-    scheme, _, rest = secret.rpartition("@")
-    return f"{scheme.split('://')[0]}://***@{rest}" if scheme else (secret if "://" in secret else "***")
 
 
 def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -57,11 +49,16 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         "neural model": _neural,
     }
     expected: tuple[type[Exception], ...] = (*failures(), *USAGE, OSError)
+    wrong: set[str] = set()
     for what, check in checks.items():
+        if hidden := wrong.intersection(NEEDS.get(what, ())):
+            yield what, False, f"not looked at: first mend {' and '.join(sorted(hidden))}"
+            continue
         try:
             yield what, True, check(settings)
         except expected as cause:
-            yield what, False, str(cause)
+            wrong.add(what)
+            yield what, False, sentence(cause, settings)
 
 
 def _kafka(settings: Settings) -> str:
@@ -78,12 +75,15 @@ def _kafka(settings: Settings) -> str:
 def _redis(settings: Settings) -> str:
     store = wiring.session_store(settings)
     wiring.check_safety(store)
-    return f"{_shown(settings, 'redis_url')} answers, noeviction and append-only"
+    return f"{settings.shown('redis_url')} answers, noeviction and append-only"
 
 
 def _counters(settings: Settings) -> str:
     standing = wiring.counter_reader(settings).standing()
-    kept = standing.kept()
+    try:
+        kept = standing.kept()
+    except WeekError as cause:  # new, and not wrong
+        return str(cause)
     counted = sum(fence.tallies.get("counted", 0) for fence in standing.fences.values())
     return f"{counted:,} events counted, weeks {kept[0]} to {kept[-1]}, {len(standing.fences)} partitions"
 

@@ -5,22 +5,26 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.files import replacing
 from features.history import History
 from hitparade import output, wiring
-from hitparade.errors import UsageError
+from hitparade.errors import OutputError, UsageError
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings, zone
-from models.scoring import ModelError, NotEnoughHistory
+from models.scoring import ArtefactError, ModelError, NotEnoughHistory
+from producers.files import SourceError
 
 if TYPE_CHECKING:
     from models.neural import Trained
     from models.training import Progress
 
 MODEL = "neural"
+UNTRAINED = "no model has been trained yet: run `hitparade train`"
 
 
 class NotInstalled(ModelError):
@@ -74,13 +78,16 @@ def models(settings: Settings, arguments: argparse.Namespace) -> int:
             ([r["model"], r["version"], "in use" if r["in_use"] else ""] for r in rows),
         )
     else:
-        print("no model has been trained yet: run `hitparade train`")
+        print(UNTRAINED)
     return 0
 
 
 def promote(settings: Settings, arguments: argparse.Namespace) -> int:
     """Put a version in use; rollback is to promote an older one."""
-    folder = wiring.registry(settings).promote(MODEL, arguments.version)
+    registry = wiring.registry(settings)
+    if not registry.versions(MODEL):
+        raise ArtefactError(f"there is no version {arguments.version}: {UNTRAINED}")
+    folder = registry.promote(MODEL, arguments.version)
     print(f"{MODEL} {arguments.version} is in use: {folder}")
     return 0
 
@@ -95,9 +102,12 @@ def export_training(settings: Settings, arguments: argparse.Namespace) -> int:
         week = parse_week(settings, arguments.week).name if arguments.week else _last_week(history)
         rows = (linear_format if arguments.format == "linear" else neural_format)(history, week)
     if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         path = arguments.out / f"{arguments.format}-{week}.json"
-        path.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as cause:
+            raise OutputError(f"{path} cannot be written: {cause.strerror or cause}") from cause
         print(path)
     else:
         json.dump(rows, sys.stdout, ensure_ascii=False)
@@ -115,4 +125,18 @@ def _history(settings: Settings, arguments: argparse.Namespace) -> Iterator[Hist
 
     with tempfile.TemporaryDirectory(prefix="hitparade-") as folder:
         event_zone = zone(settings.event_time_zone)
-        yield history_from_sessions(arguments.sessions, arguments.tracks, settings.calendar, Path(folder), event_zone)
+        try:
+            history = history_from_sessions(
+                arguments.sessions, arguments.tracks, settings.calendar, Path(folder), event_zone
+            )
+        except (OSError, EOFError, zlib.error) as cause:
+            raise SourceError(_damage(cause, [*arguments.sessions, arguments.tracks])) from cause
+        if not history.weeks():
+            raise SourceError(f"no event that counts in {', '.join(map(str, arguments.sessions))}")
+        yield history
+
+
+def _damage(cause: Exception, files: Iterable[Path | None]) -> str:
+    """Which file, and why; what is damaged in the middle does not say its name."""
+    found = getattr(cause, "filename", None) or " or ".join(str(file) for file in files if file)
+    return f"{found} cannot be read: {getattr(cause, 'strerror', None) or cause}"

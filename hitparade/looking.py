@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from hitparade.settings import Settings
 from models.ranking import ranked
 from producers.playlists import Evaluation, Playlist
 
+NO_LIST = "none has been published yet: run `hitparade trigger` and `hitparade consume weekly`"
+
 
 def playlists(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show the latest list of each group, or every list as it comes."""
@@ -25,15 +28,19 @@ def playlists(settings: Settings, arguments: argparse.Namespace) -> int:
         return _follow(settings, arguments)
     log = wiring.playlist_log(settings)
     log.refresh()
-    week = arguments.week or max(log.weeks(), default="")
-    lists = [playlist for playlist in log.of_week(week) if arguments.group in (None, playlist.group)]
+    latest = {playlist.group: playlist for week in log.weeks() for playlist in log.of_week(week)}
+    found = log.of_week(arguments.week) if arguments.week else latest.values()
+    lists = sorted(
+        (playlist for playlist in found if arguments.group in (None, playlist.group)), key=lambda p: (p.week, p.group)
+    )
     if not lists:
-        known = f"lists are there for {', '.join(log.weeks())}" if log.weeks() else "none has been published yet"
-        raise WeekError(f"no list for week {week or '(any)'}, group {arguments.group or '(any)'}: {known}")
+        known = f"there are lists of {', '.join(sorted(latest))} for {', '.join(log.weeks())}" if latest else NO_LIST
+        raise WeekError(f"no list for week {arguments.week or '(any)'}, group {arguments.group or '(any)'}: {known}")
     if arguments.json:
         output.print_json(playlist.model_dump(mode="json") for playlist in lists)
     else:
-        print_lists(lists)
+        for _, of_week in groupby(lists, key=lambda playlist: playlist.week):
+            print_lists(list(of_week))
     return 0
 
 
@@ -89,6 +96,12 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
     reader = wiring.counter_reader(settings)
     standing = reader.standing()
     standing.check_kept(week)
+    groups = {group for fence in standing.fences.values() for name, group in fence.touched if name == week.name}
+    if arguments.group and arguments.group not in groups:
+        raise WeekError(
+            f"nothing was counted of group {arguments.group} in week {week}: "
+            f"expected one of {', '.join(sorted(groups)) or 'none'}"
+        )
     rows = (
         (group, track_id, plays, skips, likes)
         for rows in reader.slices(week, standing)
@@ -112,7 +125,7 @@ def why(settings: Settings, arguments: argparse.Namespace) -> int:
         week = parse_week(settings, arguments.week)
     else:
         if not log.weeks():
-            raise WeekError("no list has been published yet: run `hitparade trigger` and `hitparade consume weekly`")
+            raise WeekError(NO_LIST)
         week = settings.calendar.parse(log.weeks()[-1]).before()
     answer = _why(settings, arguments.track, week.name, week.after().name, list(log.of_week(week.after().name)))
     if arguments.json:
@@ -206,6 +219,9 @@ def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
     found = [latest[key] for key in sorted(latest)]
     if arguments.json:
         output.print_json(evaluation.model_dump(mode="json") for evaluation in found)
+        return 0
+    if not found:
+        print("none yet: a list is evaluated when its week has closed and been run")
         return 0
     metrics = ("precision_at_50", "ndcg_at_50", "captured_plays", "rbo", "criterion", "exact_places")
     rows = ([e.week, e.group, e.model, *(f"{e.metrics[m]:.3f} ({e.naive[m]:.3f})" for m in metrics)] for e in found)

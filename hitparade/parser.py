@@ -1,6 +1,7 @@
 """The commands and their arguments; what a command needs is imported when it runs."""
 
 import argparse
+import math
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -87,7 +88,7 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     sessions.add_argument(
         "--key", choices=("track", "user"), default="track", help="what decides the partition (track)"
     )
-    sessions.add_argument("--rate", type=float, metavar="N", help="events a second; as fast as it goes unless given")
+    sessions.add_argument("--rate", type=_rate, metavar="N", help="events a second; as fast as it goes unless given")
     sessions.add_argument("--unsorted", action="store_true", help="in the files' order, not in that of event time")
     tracks = add("tracks", "pipeline", "produce_tracks", "the catalogue, one JSON object a line, gzip too", produce)
     tracks.add_argument("file", type=Path, metavar="FILE")
@@ -125,15 +126,17 @@ def _add_looking(add: Add) -> None:
     counters = add("counters", "looking", "counters", "plays, skips and likes by group and track")
     counters.add_argument("--week", required=True, metavar="WEEK", help="the week counted")
     why = add("why", "looking", "why", "why a track is where it is: counts, features, scores and ranks")
-    why.add_argument("track", metavar="TRACK", help="a track id")
+    why.add_argument("track", type=_id, metavar="TRACK", help="a track id")
     why.add_argument("--week", metavar="WEEK", help="the closed week (the last one that was run)")
     evaluations = add("evaluations", "looking", "evaluations", "what the lists were worth, beside last week again")
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
     assign = experiments.add_subparsers(metavar="[assign USER]").add_parser("assign", help="the group of a user")
     assign.set_defaults(command=_later("looking", "assign"))
-    assign.add_argument("user", metavar="USER", help="a user id")
-    assign.add_argument("--week", metavar="WEEK", help="in this week (that of stream time)")
-    assign.add_argument("--json", action="store_true", help="one object")
+    assign.add_argument("user", type=_id, metavar="USER", help="a user id")
+    experiments.add_argument("--week", metavar="WEEK", help="the one in force in this week")
+    # A default would take the place of what was given before `assign`.
+    assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
+    assign.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one object")
     config = add("config", "checking", "config", "the settings in force, secrets masked")
     doctor = add("doctor", "checking", "doctor", "what is reachable, what is wrong, and what to do")
     for command in (playlists, counters):
@@ -167,7 +170,26 @@ def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
     return number
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return rate
+
+
+def _id(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected an id, found nothing")
+    return text

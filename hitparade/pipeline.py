@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from features.store import CounterStore
 from features.weeks import ChartWeek
 from hitparade import output, wiring
-from hitparade.errors import UsageError
+from hitparade.errors import OutputError, UsageError
 from hitparade.settings import Settings, zone
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,18 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
     from producers.tracks import send_tracks
 
     start = parse_week(settings, arguments.start)
-    simulation = simulator.Simulation(
-        arguments.weeks, arguments.users, arguments.tracks, arguments.seed, start, settings.calendar
-    )
+    try:
+        simulation = simulator.Simulation(
+            arguments.weeks, arguments.users, arguments.tracks, arguments.seed, start, settings.calendar
+        )
+    except ValueError as cause:
+        raise UsageError(str(cause)) from cause
     if arguments.out:
-        with output.progress("events written") as advance:
-            n_events = simulator.write(simulation, arguments.out, advance)
+        try:
+            with output.progress("events written") as advance:
+                n_events = simulator.write(simulation, arguments.out, advance)
+        except OSError as cause:
+            raise OutputError(f"{arguments.out} cannot be written: {cause.strerror or cause}") from cause
         print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
         return 0
     lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
@@ -123,6 +129,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
     from consumers.kafka import GroupReader
     from consumers.triggers import TriggerConsumer
 
+    wiring.check_safety(wiring.session_store(settings))
     run = wiring.weekly_run(settings)
     reader = GroupReader(
         settings.kafka,

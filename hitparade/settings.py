@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -12,6 +13,8 @@ from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar
 
 PREFIX = "HITPARADE_"
+RESERVED = {"http_host", "http_port", "metrics_port", "api_token"}
+"""Settings of parts that do not exist yet; they may be set, and change nothing."""
 SASL = {
     "kafka_security_protocol": "security_protocol",
     "kafka_sasl_mechanism": "sasl_mechanism",
@@ -35,14 +38,40 @@ def _zone(name: str) -> str:
     return name
 
 
+def _addresses(text: str) -> str:
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("expected host:port, or several separated by commas")
+    return text
+
+
 def _redis_url(url: SecretStr) -> SecretStr:
-    scheme = url.get_secret_value().split("://")[0]
-    if scheme not in ("redis", "rediss", "redis+cluster", "redis+sentinel"):
+    try:
+        parts = urlsplit(url.get_secret_value())
+        port = parts.port
+    except ValueError:  # its message would show what may be a part of the password
+        raise ValueError("expected a port in numbers, and special characters of a password as %XX") from None
+    if parts.scheme not in ("redis", "rediss", "redis+cluster", "redis+sentinel"):
         raise ValueError("expected redis://, rediss://, redis+cluster:// or redis+sentinel://")
+    if not parts.hostname or port == 0:
+        raise ValueError(f"expected {parts.scheme}://HOST:PORT, special characters of a password as %XX")
+    name = parts.path.strip("/")
+    if parts.scheme == "redis+sentinel" and not name:
+        raise ValueError("expected redis+sentinel://HOST:PORT/MASTER")
+    if parts.scheme in ("redis", "rediss") and name and not (name.isascii() and name.isdigit()):
+        raise ValueError(f"expected {parts.scheme}://HOST:PORT/NUMBER, the number of a database")
     return url
 
 
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("expected a file that is there")
+    return path
+
+
 Zone = Annotated[str, AfterValidator(_zone)]
+ExistingFile = Annotated[Path, AfterValidator(_file)]
 
 
 class Settings(BaseModel):
@@ -50,7 +79,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="brokers, `host:port`, separated by commas")
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = Field(
+        "127.0.0.1:9092", description="brokers, `host:port`, separated by commas"
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to the brokers"
     )
@@ -59,9 +90,11 @@ class Settings(BaseModel):
     )
     kafka_sasl_username: str | None = Field(None, description="who logs in")
     kafka_sasl_password: SecretStr | None = Field(None, description="the password (or `…_FILE`)")
-    kafka_ssl_cafile: Path | None = Field(None, description="the authority that signed the brokers' certificates")
-    kafka_ssl_certfile: Path | None = Field(None, description="this client's certificate")
-    kafka_ssl_keyfile: Path | None = Field(None, description="this client's key")
+    kafka_ssl_cafile: ExistingFile | None = Field(
+        None, description="the authority that signed the brokers' certificates"
+    )
+    kafka_ssl_certfile: ExistingFile | None = Field(None, description="this client's certificate")
+    kafka_ssl_keyfile: ExistingFile | None = Field(None, description="this client's key")
     kafka_client: Literal["kafka-python"] = Field("kafka-python", description="the Kafka client")
     session_timeout_ms: int = Field(10_000, ge=1000, description="a consumer silent for so long loses its partitions")
     topic_prefix: str = Field("hitparade", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="begins topics and groups")
@@ -94,16 +127,8 @@ class Settings(BaseModel):
         Raises:
             SettingsError: a line for each setting that is wrong or unknown.
         """
-        found: dict[str, Any] = {}
-        errors: list[str] = []
-        for name, value in env.items():
-            if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_"):
-                field = name.removeprefix(PREFIX).lower()
-                try:
-                    field, value = _from_file(field, value)
-                    found[field] = value
-                except OSError as cause:
-                    errors.append(f"{name}: cannot read {value}: {cause.strerror}")
+        found, errors = _found(env)
+        errors += _login(found)
         try:
             settings = cls.model_validate(found)
         except ValidationError as cause:
@@ -111,6 +136,13 @@ class Settings(BaseModel):
         if errors:
             raise SettingsError("settings are wrong:\n" + "\n".join(f"  {error}" for error in errors))
         return settings
+
+    def shown(self, name: str) -> str:
+        """A setting as people may see it: secrets masked, an address without its password."""
+        value = getattr(self, name)
+        if not isinstance(value, SecretStr):
+            return "" if value is None else str(value)
+        return _masked(value.get_secret_value())
 
     @property
     def calendar(self) -> Calendar:
@@ -130,7 +162,8 @@ class Settings(BaseModel):
     @property
     def kafka(self) -> dict[str, Any]:
         """What every Kafka client is opened with."""
-        config: dict[str, Any] = {"bootstrap_servers": self.kafka_bootstrap_servers.split(",")}
+        servers = [server.strip() for server in self.kafka_bootstrap_servers.split(",")]
+        config: dict[str, Any] = {"bootstrap_servers": servers}
         for field, name in SASL.items():
             value = getattr(self, field)
             if value is not None:
@@ -153,10 +186,51 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def _found(env: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What is set, by field, and a sentence for each that cannot be read."""
+    found: dict[str, Any] = {}
+    errors = []
+    for name, value in env.items():
+        field = name.removeprefix(PREFIX).lower()
+        if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_") or field in RESERVED:
+            continue
+        try:
+            field, value = _from_file(field, value)
+        except (OSError, ValueError) as cause:
+            errors.append(f"{name}: expected a file of text, cannot read {value!r}: {_reason(cause)}")
+            continue
+        if field in found:
+            errors.append(f"{PREFIX}{field.upper()}: expected the value or its file, found both: unset one of them")
+        found[field] = value
+    return found, errors
+
+
+def _reason(cause: Exception) -> str:
+    return str(getattr(cause, "strerror", None) or cause)
+
+
 def _from_file(field: str, value: str) -> tuple[str, str]:
     if field.endswith("_file") and field.removesuffix("_file") in Settings.model_fields:
-        return field.removesuffix("_file"), Path(value).read_text().strip()
+        return field.removesuffix("_file"), Path(value).read_text(encoding="utf-8").strip()
     return field, value
+
+
+def _login(found: Mapping[str, Any]) -> list[str]:
+    """What is missing to log in; of what is set, since it must be told with all other errors."""
+    protocol = str(found.get("kafka_security_protocol", ""))
+    needed = ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
+    missing = [name for name in needed if not found.get(name)] if protocol.startswith("SASL_") else []
+    return [f"{PREFIX}{name.upper()}: expected a value with {protocol}, found nothing" for name in missing]
+
+
+def _masked(secret: str) -> str:
+    """The secret as stars; of an address only what is secret in it."""
+    parts = urlsplit(secret)
+    if not parts.netloc:
+        return "***"
+    _, login, host = parts.netloc.rpartition("@")
+    query = "?***" if parts.query else ""
+    return f"{parts.scheme}://{'***@' if login else ''}{host}{parts.path}{query}"
 
 
 def _sentence(error: Any) -> str:
@@ -164,4 +238,5 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting; `hitparade config` shows those there are"
     shown = "***" if "PASSWORD" in name or "URL" in name or "TOKEN" in name else repr(error["input"])
-    return f"{name}: {error['msg']}, found {shown}"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "expected to")
+    return f"{name}: {message}, found {shown}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hitparade import demo, wiring
+from hitparade import steps, wiring
 from hitparade.embedded import Embedded
 from hitparade.settings import Settings
 from producers.files import read_lines
@@ -40,7 +40,7 @@ DIRTY = Variation("apache", 25, 1, 3, "sessions_dirty.jsonl")
 class Finished:
     """A run that has ended, and where its Redis and data folder are."""
 
-    outcome: demo.Outcome
+    outcome: steps.Outcome
     settings: Settings
 
 
@@ -81,8 +81,8 @@ def _run(
     }
     tracks = ((str(n), line) for n, line in read_lines(data / "sessions" / "tracks.jsonl"))
     events = in_event_time(line for _, line in read_lines(data / "sessions" / variation.sessions))
-    listening = demo.Listening(tracks, events)
-    outcome = demo.steps(env, listening, batch=variation.batch, n_session_consumers=variation.n_consumers)
+    listening = steps.Listening(tracks, events)
+    outcome = steps.steps(env, listening, batch=variation.batch, n_session_consumers=variation.n_consumers)
     return Finished(outcome, Settings.from_env(env))
 
 
@@ -192,7 +192,7 @@ def test_no_list_is_broken(run: Run, listening_data: Path) -> None:
 def test_the_network_makes_the_lists_once_it_is_trained_and_naive_says_why_before(run: Run) -> None:
     outcome = run(PLAIN).outcome
     treatment = [playlist for playlist in outcome.playlists if playlist.group == "treatment"]
-    before, after = treatment[: demo.TRAIN_AFTER_WEEKS], treatment[demo.TRAIN_AFTER_WEEKS :]
+    before, after = treatment[: steps.TRAIN_AFTER_WEEKS], treatment[steps.TRAIN_AFTER_WEEKS :]
     assert {playlist.model for playlist in before} == {"naive"}
     assert all(playlist.fallback and "hitparade train" in playlist.fallback for playlist in before)
     assert {playlist.model for playlist in after} == {"neural"}
