@@ -15,7 +15,8 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from consumers.kafka import Batch, KafkaUnavailable, OutOfRange, Source, end_offsets
+from consumers.kafka import KafkaUnavailable, end_offsets
+from consumers.source import Batch, OutOfRange, Source
 from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged

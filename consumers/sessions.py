@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from consumers.kafka import Batch, KafkaConfig, Source
+from consumers.kafka import KafkaConfig
 from consumers.loop import Consumer, Stopped
+from consumers.source import Batch, Source
 from features.store import LAYOUT, CounterStore, Fence
 from features.tally import Assignment, Part, Rules, tally
 from features.topics import Topics

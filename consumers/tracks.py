@@ -5,8 +5,9 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from consumers.kafka import Batch, KafkaConfig, Source
+from consumers.kafka import KafkaConfig
 from consumers.loop import Consumer
+from consumers.source import Batch, Source
 from features.store import LAYOUT, CounterStore
 from features.tally import CatalogueEntry, LogRecord, Part, SetAside
 from features.topics import Topics

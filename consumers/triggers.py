@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import GroupReader, KafkaUnavailable
+from consumers.group import GroupReader
+from consumers.kafka import KafkaUnavailable
 from consumers.snapshot import WrongTopic
 from features.reader import WeekError
 from features.store import StoreUnavailable

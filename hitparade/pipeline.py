@@ -126,7 +126,7 @@ def _report(store: CounterStore, tallies: dict[str, int]) -> None:
 
 def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
     """Run triggers until SIGTERM."""
-    from consumers.kafka import GroupReader
+    from consumers.group import GroupReader
     from consumers.triggers import TriggerConsumer
 
     wiring.check_safety(wiring.session_store(settings))

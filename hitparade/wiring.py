@@ -7,7 +7,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from consumers.kafka import Source, TopicWatch
+from consumers.kafka import TopicWatch
+from consumers.source import Source
 from features.connect import connect, unsafe_settings
 from features.store import CounterStore
 from hitparade.settings import Settings, zone

@@ -24,6 +24,8 @@ MAY_KNOW = {
         "producers/publisher.py",
         "producers/arrays.py",
         "consumers/kafka.py",
+        "consumers/source.py",
+        "consumers/group.py",
     },
 }
 HEAVY = ["torch", "sklearn", "pandas", "numpy", "pyarrow", "matplotlib", "safetensors", "scipy"]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from consumers.kafka import Batch
 from consumers.loop import Consumer
 from consumers.sessions import session_consumer
+from consumers.source import Batch
 from features.store import CounterStore, StoreUnavailable
 from features.tally import LogRecord, Part, SetAside
 from features.weeks import Calendar

@@ -14,7 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 import consumers.kafka
-from consumers.kafka import GroupReader, KafkaUnavailable, build_consumer
+from consumers.group import GroupReader
+from consumers.kafka import KafkaUnavailable, build_consumer
 from consumers.snapshot import CutTimeout, WrongTopic
 from consumers.triggers import TriggerConsumer
 from features.reader import WeekError
