@@ -20,11 +20,11 @@ def evaluate_lists(
     """Judge each list for the closed week by the plays over its span: the known weeks and the one to come."""
     if not playlists:
         return []
-    known, last = _plays(history, week.before(), span_weeks - 1), _plays(history, week.before(), 1)
     listed = _listed(history)
-    naive = [track_id for track_id in _ranked(known.add(last, fill_value=0)) if track_id in listed]
-    facts = _plays(history, week, span_weeks).items()
-    actual = {str(track_id): int(plays) for track_id, plays in facts if track_id in listed}
+    known, last = _plays(history, week.before(), span_weeks - 1), _plays(history, week.before(), 1)
+    naive = _ranked(known.add(last, fill_value=0).reindex(listed, fill_value=0))
+    facts = _plays(history, week, span_weeks).reindex(listed, fill_value=0)
+    actual = {str(track_id): int(plays) for track_id, plays in facts.items() if plays}
     naive_metrics = evaluate(naive, actual)
     return [_evaluation(playlist, runs, actual, naive_metrics, span_weeks) for playlist in playlists]
 
@@ -67,9 +67,10 @@ def _plays(history: History, last: ChartWeek, n_weeks: int) -> pd.Series:
     return frame.groupby("track_id")["plays"].sum()
 
 
-def _listed(history: History) -> set[str]:
+def _listed(history: History) -> list[str]:
     """The catalogue's track ids: what no list may hold can be in no true list either."""
-    return {track_id for slice_ in range(history.n_slices()) for track_id in history.catalogue([slice_])["id"]}
+    slices = [history.catalogue([slice_])["id"] for slice_ in range(history.n_slices())]
+    return [str(track_id) for ids in slices for track_id in ids]
 
 
 def _ranked(plays: pd.Series) -> list[str]:

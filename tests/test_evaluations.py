@@ -76,10 +76,10 @@ def test_a_list_is_judged_by_the_plays_over_its_span_beside_naive(history: Histo
         "exact_places": 0,
     }
     assert 0 < found.naive.pop("rbo") < 1
-    assert found.naive == {  # a 8, b 7; c was not played in W02 to W04
-        "precision_at_50": 0.666667,
-        "ndcg_at_50": round((7 + 12 / log3) / ideal, 6),
-        "captured_plays": 0.95,
+    assert found.naive == {  # a 8, b 7, c 0
+        "precision_at_50": 1.0,
+        "ndcg_at_50": round((7 + 12 / log3 + 1 / 2) / ideal, 6),
+        "captured_plays": 1.0,
         "criterion": 15.0,  # 10 * (1/1 + 1/2 + 0)
         "exact_places": 1,
     }

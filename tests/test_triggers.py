@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,9 @@ def test_a_trigger_that_can_never_be_run_is_told_of_and_passed_over_and_the_next
 
 
 @pytest.mark.parametrize(
-    "value", [b"junk", b"{}", b"\xff", b"[" * 5000, None, wire("2023-W54")], ids=lambda v: repr(v)[:9]
+    "value",
+    [b"junk", b"{}", b"\xff", b"[" * 5000, None, wire("2023-W54")],
+    ids=["junk", "empty", "no UTF-8", "deep", "null", "no such week"],
 )
 def test_an_unreadable_trigger_is_told_of_and_passed_over_and_the_next_one_runs(
     value: bytes | None, caplog: pytest.LogCaptureFixture
@@ -250,7 +252,8 @@ def test_a_cut_that_is_not_reached_publishes_nothing_and_succeeds_once_the_count
 
         reader = Given(trigger.message("triggers").value)
         with caplog.at_level(logging.WARNING):
-            assert TriggerConsumer(reader, stage.weekly_run().run, Hasty(count_at_last)).consume(until_idle=True) == 0
+            run = replace(stage.weekly_run(), cut_timeout_s=0).run
+            assert TriggerConsumer(reader, run, Hasty(count_at_last)).consume(until_idle=True) == 0
         assert f"{stage.settings.topics.sessions} partition 1: want 2, have 0" in caplog.text
         assert published == [0]
         assert len(stage.published()) == 1
