@@ -33,7 +33,7 @@ class SettingsError(ValueError):
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError) as cause:
+    except (KeyError, ValueError, OSError) as cause:
         raise ValueError(f"expected a time zone such as UTC or Europe/Berlin, found {name!r}") from cause
     return name
 
