@@ -305,7 +305,15 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis of this file alone, set as no counters should be kept; also a cluster of one node."""
     port, folder = free_port_pair(), tmp_path_factory.mktemp("valkey")
     command = [str(get_binary_path()), *("--port", str(port), "--bind", HOST, "--dir", ".", "--save", "")]
-    options = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--cluster-enabled", "yes"]
+    options = [
+        "--appendonly",
+        "no",
+        "--maxmemory-policy",
+        "allkeys-lru",
+        "--cluster-enabled",
+        "yes",
+        *("--cluster-port", str(port + 1)),
+    ]
     with leash() as group, child([*command, *options], folder / "valkey.log", group) as process:
         assert comes_up(process, port, b"PING\r\n", [b"+PONG"], 10)
         with Redis.from_url(f"redis://{HOST}:{port}/0") as client:
