@@ -93,7 +93,7 @@ class TopicWatch:
     def _ask(self, topic: str) -> TopicFacts:
         with available(self.kafka):
             if self._admin is None:
-                self._admin = KafkaAdminClient(**self.kafka, bootstrap_timeout_ms=10_000)
+                self._admin = KafkaAdminClient(**{"bootstrap_timeout_ms": 10_000, **self.kafka})
             (found,) = self._admin.describe_topics([topic])
         partitions = tuple(sorted(p["partition_index"] for p in found["partitions"]))
         if found["error_code"] != 0 or not partitions:

@@ -105,9 +105,8 @@ class Consumer:
 
     def drain(self, batch: Batch) -> None:
         """Move one span from Kafka into Redis."""
-        parts = list(self.decide(batch, self._stream_times.get(batch.partition)))
-        self.letters.send(batch.partition, [event for part in parts for event in part.set_aside])
-        for part in parts:
+        for part in self.decide(batch, self._stream_times.get(batch.partition)):
+            self.letters.send(batch.partition, part.set_aside)
             self.store.apply(batch.partition, self.source.topic_id(), part)
             self.source.applied(batch.partition, part.end)
             self._stream_times[batch.partition] = part.stream_time

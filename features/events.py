@@ -56,7 +56,7 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WHITESPACE = b" \t\r\n"
 # A string (one without an end takes the rest), a bracket or a comma; possessive, so that the time is never quadratic.
-_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
+_TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*+"?|[][{},]', re.DOTALL)
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1, b",": 0}
 
 
@@ -97,7 +97,7 @@ def _split_by_brackets(value: bytes) -> list[bytes]:
             found.append(value[start:at].strip(_WHITESPACE))
             start = at + 1
         if depth == 0:
-            is_array = mark == b"]" and not value[start:].strip(_WHITESPACE) and found != [b""]
+            is_array = mark == b"]" and not value[start:].strip(_WHITESPACE)
             return found if is_array else [value]
     return [value]
 

@@ -117,11 +117,11 @@ def tally(
     rules: Rules,
     most_tracks: int = MOST_TRACKS,
 ) -> Iterator[Part]:
-    """Count a span in parts of about most_tracks tracks, cut between records; the last part ends at `end`."""
+    """Count a span in parts of about most_tracks tracks and events set aside, cut between records, up to `end`."""
     counting = _Counting(rules, start, stream_time)
     for record in records:
         counting.add(record)
-        if counting.n_tracks >= most_tracks and record.offset + 1 < end:
+        if counting.n_tracks + len(counting.done.set_aside) >= most_tracks and record.offset + 1 < end:
             yield counting.part(record.offset + 1)
     yield counting.part(end)
 

@@ -1,11 +1,12 @@
 """The command line: read the settings, run one command, and end with its exit code."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from hitparade.errors import USAGE, failures, sentence
+from hitparade.errors import USAGE, is_expected, sentence
 from hitparade.logs import start_logging
 from hitparade.parser import build_parser
 from hitparade.settings import Settings
@@ -17,10 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: 0 on success, 1 for what failed, 2 for wrong usage or settings; never a traceback for those."""
     parsed = build_parser().parse_args(arguments)
     command: Command = parsed.command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name may hold what the terminal's encoding lacks
     try:
         settings = Settings.from_env(os.environ)
         start_logging(settings.log_format, settings.log_level)
-        return command(settings, parsed)
+        code = command(settings, parsed)
+        print(end="", flush=True)  # here, where a full disk or a closed pipe still finds its sentence
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
@@ -29,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USAGE as cause:
         print(f"hitparade: {cause}", file=sys.stderr)
         return 2
-    except failures() as cause:
+    except Exception as cause:
+        if not is_expected(cause):
+            raise
         print(f"hitparade: {sentence(cause, settings)}", file=sys.stderr)
         return 1
 

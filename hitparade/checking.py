@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from consumers.kafka import TopicWatch
 from features.reader import WeekError
 from hitparade import output, wiring
-from hitparade.errors import USAGE, failures, sentence
+from hitparade.errors import USAGE, is_expected, sentence
 from hitparade.settings import PREFIX, Settings
 
 Finding = tuple[str, bool, str]
@@ -22,9 +22,8 @@ def config(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json({"setting": PREFIX + name.upper(), "value": value} for name, value, _ in rows)
     else:
-        output.print_table(
-            "Settings", ("setting", "value", "what it is"), ((PREFIX + n.upper(), v, d) for n, v, d in rows)
-        )
+        columns = ("setting", "~value", "~what it is")
+        output.print_table("Settings", columns, ((PREFIX + n.upper(), v, d) for n, v, d in rows))
     return 0
 
 
@@ -48,7 +47,6 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         "data folder": _data_dir,
         "neural model": _neural,
     }
-    expected: tuple[type[Exception], ...] = (*failures(), *USAGE, OSError)
     wrong: set[str] = set()
     for what, check in checks.items():
         if hidden := wrong.intersection(NEEDS.get(what, ())):
@@ -56,20 +54,23 @@ def _findings(settings: Settings) -> Iterator[Finding]:
             continue
         try:
             yield what, True, check(settings)
-        except expected as cause:
+        except Exception as cause:
+            if not isinstance(cause, USAGE) and not is_expected(cause):
+                raise
             wrong.add(what)
             yield what, False, sentence(cause, settings)
 
 
 def _kafka(settings: Settings) -> str:
     topics = settings.topics
-    names = [topics.sessions, topics.tracks, topics.triggers, topics.playlists, topics.evaluations, topics.late]
+    names = [topics.sessions, topics.tracks, topics.triggers, topics.playlists, topics.evaluations]
+    names += [topics.late, topics.dead_sessions, topics.dead_tracks]
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
-        counts = [
-            f"{name} ({len(watch.facts(name).partitions)})"
-            for name in (*names, topics.dead_sessions, topics.dead_tracks)
-        ]
-    return f"{settings.kafka_bootstrap_servers} has {', '.join(counts)}"
+        counts = [len(watch.facts(name).partitions) for name in names]
+    return (
+        f"{settings.kafka_bootstrap_servers} has the {len(names)} topics of {settings.topic_prefix}, "
+        f"sessions in {counts[0]} partitions and tracks in {counts[1]}"
+    )
 
 
 def _redis(settings: Settings) -> str:

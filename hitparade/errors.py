@@ -13,6 +13,8 @@ class OutputError(Exception):
 
 
 USAGE = (UsageError, SettingsError, ExperimentError)
+CLIENTS = ("kafka", "redis")
+"""Libraries whose errors come from the other end of a connection."""
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -39,6 +41,7 @@ def failures() -> tuple[type[Exception], ...]:
         KafkaUnreachable,
         ModelError,
         NotAcknowledged,
+        OSError,
         OutputError,
         SourceError,
         StoreUnavailable,
@@ -49,20 +52,26 @@ def failures() -> tuple[type[Exception], ...]:
     )
 
 
+def is_expected(cause: Exception) -> bool:
+    """Whether it has a sentence for people; what a client says and nobody foresaw has its own."""
+    return isinstance(cause, failures()) or type(cause).__module__.split(".")[0] in CLIENTS
+
+
 def sentence(cause: Exception, settings: Settings) -> str:
     """What the error says; of an address where nobody answers, also what to do."""
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.filename or 'the output'} cannot be used: {cause.strerror}"
     from consumers.kafka import KafkaUnavailable
     from features.store import StoreUnavailable
     from producers.kafka import KafkaUnreachable
 
-    names = {StoreUnavailable: "redis_url", KafkaUnavailable: "kafka_bootstrap_servers"}
-    names[KafkaUnreachable] = names[KafkaUnavailable]
-    name = names.get(type(cause))
-    if name is None:
-        return str(cause)
+    names = {
+        KafkaUnavailable: "kafka_bootstrap_servers",
+        KafkaUnreachable: "kafka_bootstrap_servers",
+        StoreUnavailable: "redis_url",
+    }
+    name, text = names.get(type(cause), ""), str(cause)
     setting = PREFIX + name.upper()
-    return (
-        str(cause)
-        if setting in str(cause)
-        else f"{cause}. {setting} is {settings.shown(name)}: is that right, and is it up?"
-    )
+    if not name or setting in text:
+        return text
+    return f"{text.rstrip('.')}. {setting} is {settings.shown(name)}: is that right, and is it up?"

@@ -2,21 +2,22 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 
 from consumers.kafka import TopicWatch, follow, read_to_end
 from features.reader import WeekError
-from features.table import KINDS, N_WEEKS, STATIC_FEATURES
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
-from models.ranking import ranked
 from producers.playlists import Evaluation, Playlist
 
+log = logging.getLogger(__name__)
 NO_LIST = "none has been published yet: run `hitparade trigger` and `hitparade consume weekly`"
 
 
@@ -26,38 +27,59 @@ def playlists(settings: Settings, arguments: argparse.Namespace) -> int:
         parse_week(settings, arguments.week)
     if arguments.follow:
         return _follow(settings, arguments)
-    log = wiring.playlist_log(settings)
-    log.refresh()
-    latest = {playlist.group: playlist for week in log.weeks() for playlist in log.of_week(week)}
-    found = log.of_week(arguments.week) if arguments.week else latest.values()
-    lists = sorted(
-        (playlist for playlist in found if arguments.group in (None, playlist.group)), key=lambda p: (p.week, p.group)
-    )
+    published = wiring.playlist_log(settings)
+    published.refresh()
+    latest = {playlist.group: playlist for week in published.weeks() for playlist in published.of_week(week)}
+    found = list(published.of_week(arguments.week) if arguments.week else latest.values())
+    lists = [playlist for playlist in found if arguments.group in (None, playlist.group)]
     if not lists:
-        known = f"there are lists of {', '.join(sorted(latest))} for {', '.join(log.weeks())}" if latest else NO_LIST
+        known = (
+            f"there are lists of {', '.join(sorted(latest))} for {', '.join(published.weeks())}" if latest else NO_LIST
+        )
         raise WeekError(f"no list for week {arguments.week or '(any)'}, group {arguments.group or '(any)'}: {known}")
-    if arguments.json:
-        output.print_json(playlist.model_dump(mode="json") for playlist in lists)
-    else:
-        for _, of_week in groupby(lists, key=lambda playlist: playlist.week):
-            print_lists(list(of_week))
+    _show(lists, arguments.json)
     return 0
+
+
+def _show(lists: Iterable[Playlist], as_json: bool) -> None:
+    ordered = sorted(lists, key=lambda playlist: (playlist.week, playlist.group))
+    if as_json:
+        output.print_json(playlist.model_dump(mode="json") for playlist in ordered)
+        return
+    for _, of_week in groupby(ordered, key=lambda playlist: playlist.week):
+        print_lists(list(of_week))
+    sys.stdout.flush()
 
 
 def _follow(settings: Settings, arguments: argparse.Namespace) -> int:
-    partitions = wiring.partitions_of(settings, settings.topics.playlists)
-    with contextlib.closing(follow(settings.kafka, settings.topics.playlists, partitions, {})) as records:
+    """The latest list of each group, then every list as it is published; until SIGTERM or Ctrl-C."""
+    stop = wiring.stop_on_signals()
+    topic = settings.topics.playlists
+    partitions = wiring.partitions_of(settings, topic)
+    known = read_to_end(settings.kafka, topic, partitions, {})
+    lists = {f"{playlist.week}/{playlist.group}": playlist for playlist in _wanted(known, arguments)}
+    _show({lists[key].group: lists[key] for key in sorted(lists)}.values(), arguments.json)
+    starts = {record.partition: record.offset + 1 for record in known}
+    with contextlib.closing(follow(settings.kafka, topic, partitions, starts)) as records:
         for record in records:
-            if record is None or record.value is None:
-                continue
-            playlist = Playlist.model_validate_json(record.value)
-            if arguments.group not in (None, playlist.group) or arguments.week not in (None, playlist.week):
-                continue
-            if arguments.json:
-                output.print_json([playlist.model_dump(mode="json")])
-            else:
-                print_lists([playlist])
+            if stop.is_set():
+                break
+            _show(_wanted([record], arguments), arguments.json)
     return 0
+
+
+def _wanted(records: Iterable[Any], arguments: argparse.Namespace) -> Iterator[Playlist]:
+    """The lists among records of the topic that were asked for."""
+    for record in records:
+        if record is None or record.value is None:
+            continue
+        try:
+            playlist = Playlist.model_validate_json(record.value)
+        except ValidationError as cause:
+            log.error("the record at offset %d of %s is no playlist: %s", record.offset, record.topic, cause)
+            continue
+        if arguments.group in (None, playlist.group) and arguments.week in (None, playlist.week):
+            yield playlist
 
 
 def print_lists(lists: Sequence[Playlist]) -> None:
@@ -65,7 +87,7 @@ def print_lists(lists: Sequence[Playlist]) -> None:
     common = set.intersection(*({entry.track_id for entry in playlist.tracks} for playlist in lists))
     columns = ["#"]
     for playlist in lists:
-        columns += [f"{playlist.group}: {playlist.model}", "plays of 4 weeks", "#score"]
+        columns += [f"…{playlist.group}: {playlist.model}", "plays of 4 weeks", "#score"]
     rows = []
     for place in range(max(len(playlist.tracks) for playlist in lists)):
         row: list[object] = [place + 1]
@@ -117,102 +139,6 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def why(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Show a track's counts, features, and each model's score and rank in the last run, or that of a week."""
-    log = wiring.playlist_log(settings)
-    log.refresh()
-    if arguments.week:
-        week = parse_week(settings, arguments.week)
-    else:
-        if not log.weeks():
-            raise WeekError(NO_LIST)
-        week = settings.calendar.parse(log.weeks()[-1]).before()
-    answer = _why(settings, arguments.track, week.name, week.after().name, list(log.of_week(week.after().name)))
-    if arguments.json:
-        output.print_json([answer])
-    else:
-        _print_why(answer)
-    return 0
-
-
-def _why(
-    settings: Settings, track_id: str, closed_week: str, list_week: str, lists: Sequence[Playlist]
-) -> dict[str, Any]:
-    tracks = wiring.runs(settings).latest(list_week)
-    if tracks is None:
-        raise WeekError(
-            f"no run for week {closed_week} is kept in {settings.data_dir}: expected one of `consume weekly`"
-        )
-    row = tracks[tracks["track_id"] == track_id]
-    if row.empty:
-        raise WeekError(f"track {track_id} is unknown: not in the catalogue, and without plays before {list_week}")
-    known = row.iloc[0].to_dict()
-    names = [week.name for week in settings.calendar.parse(closed_week).span(N_WEEKS)]
-    counts = wiring.history(settings).read(names)
-    counts = counts[counts["track_id"] == track_id]
-    models = [name.removeprefix("score_") for name in map(str, tracks) if name.startswith("score_")]
-    listed = tracks[tracks["listed"]]
-    return {
-        "track_id": track_id,
-        "name": known["name"],
-        "closed_week": closed_week,
-        "week": list_week,
-        "in_catalogue": bool(known["listed"]),
-        "counts": counts[["week", "group", *KINDS]].to_dict("records"),
-        "features": {name: _number(known[name]) for name in STATIC_FEATURES},
-        "models": [
-            {
-                "model": model,
-                "prediction": _number(known[f"prediction_{model}"]),
-                "score": _number(known[f"score_{model}"]),
-                "rank": _rank(listed, model, track_id),
-                "of": len(listed),
-            }
-            for model in models
-        ],
-        "lists": [_place_in(playlist, track_id) for playlist in lists],
-    }
-
-
-def _place_in(playlist: Playlist, track_id: str) -> dict[str, Any]:
-    rank = next((entry.rank for entry in playlist.tracks if entry.track_id == track_id), None)
-    last = playlist.tracks[-1].score if playlist.tracks else None
-    return {"group": playlist.group, "model": playlist.model, "rank": rank, "score_of_last_place": last}
-
-
-def _rank(listed: Any, model: str, track_id: str) -> int | None:
-    ranking = ranked(listed["track_id"].to_numpy(object), listed[f"score_{model}"].to_numpy(np.float64))
-    return ranking.index(track_id) + 1 if track_id in ranking else None
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
-
-
-def _print_why(answer: dict[str, Any]) -> None:
-    print(f"{answer['name'] or answer['track_id']} ({answer['track_id']}), for week {answer['week']}")
-    if not answer["in_catalogue"]:
-        print("It is not in the catalogue, so it is scored, but in no list.")
-    output.print_table(
-        "Counts", ("week", "group", "#plays", "#skips", "#likes"), ([*row.values()] for row in answer["counts"])
-    )
-    output.print_table(
-        "Features",
-        ("feature", "#value"),
-        ((k, "missing" if v is None else f"{v:g}") for k, v in answer["features"].items()),
-    )
-    output.print_table(
-        "Models", ("model", "#predicted plays", "#score", "#rank", "#of"), ([*row.values()] for row in answer["models"])
-    )
-    for row in answer["lists"]:
-        place = (
-            f"rank {row['rank']}"
-            if row["rank"]
-            else f"not in the list: its last place has {row['score_of_last_place']}"
-        )
-        print(f"{row['group']} ({row['model']}): {place}")
-
-
 def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show what each list was worth, beside naive for the same week."""
     latest = {evaluation.key: evaluation for evaluation in read_evaluations(settings)}
@@ -223,10 +149,23 @@ def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
     if not found:
         print("none yet: a list is evaluated when its week has closed and been run")
         return 0
-    metrics = ("precision_at_50", "ndcg_at_50", "captured_plays", "rbo", "criterion", "exact_places")
-    rows = ([e.week, e.group, e.model, *(f"{e.metrics[m]:.3f} ({e.naive[m]:.3f})" for m in metrics)] for e in found)
-    output.print_table("Lists against the facts (naive's in brackets)", ("week", "group", "model", *metrics), rows)
+    rows: list[Sequence[object]] = []
+    for week, of_week in groupby(found, key=lambda evaluation: evaluation.week):
+        lists = list(of_week)
+        rows += [(week, e.group, e.model, *_figures(e.metrics)) for e in lists]
+        rows.append((week, "", "naive", *_figures(lists[0].naive)))
+    columns = ("week", "group", "model", "#precision", "#NDCG", "#captured", "#RBO", "#criterion", "#exact")
+    output.print_table("Lists against the facts, and the week before again (naive)", columns, rows)
     return 0
+
+
+def _figures(metrics: Mapping[str, float]) -> list[str]:
+    names = ("precision_at_50", "ndcg_at_50", "captured_plays", "rbo")
+    return [
+        *(f"{metrics[name]:.3f}" for name in names),
+        f"{metrics['criterion']:.1f}",
+        f"{metrics['exact_places']:.0f}",
+    ]
 
 
 def read_evaluations(settings: Settings) -> Iterator[Evaluation]:

@@ -6,33 +6,55 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 Advance = Callable[[int], None]
-PLAIN_WIDTH = 120
-
-
-def console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough for every table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+WIDE = 1000  # where there is no terminal, nothing needs to be cut
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
     """One object a line, and nothing else."""
+    is_ascii = sys.stdout.encoding.lower() not in ("utf-8", "utf8")
     for row in rows:
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(json.dumps(row, ensure_ascii=is_ascii), flush=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; columns that begin with # are numbers, and stand right."""
+    """Print a table; the first character of a column's name may say how it stands.
+
+    Args:
+        title: what stands above it.
+        columns: # are numbers, which stand right. On a narrow terminal ~ is wrapped, … is shortened, all else is whole.
+        rows: a value a column.
+    """
+    # Names come from anywhere: markup in them would be obeyed, or fail.
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False)
     table = Table(title=title, title_justify="left")
     for name in columns:
-        table.add_column(name.lstrip("#"), justify="right" if name.startswith("#") else "left")
+        table.add_column(
+            name.lstrip("#~…"),
+            justify="right" if name.startswith("#") else "left",
+            no_wrap=not name.startswith(("~", "…")),
+        )
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    console().print(table)
+        table.add_row(*(_cell(value, name.startswith("…")) for value, name in zip(row, columns, strict=True)))
+    if console.measure(table, options=console.options.update(max_width=WIDE)).maximum > console.width:
+        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0), False
+    console.print(table)
+
+
+def _cell(value: object, may_be_shortened: bool) -> Text:
+    text = printable(f"{value:,}" if isinstance(value, int) else str(value))
+    return Text(text, no_wrap=may_be_shortened or None, overflow="ellipsis" if may_be_shortened else None)
+
+
+def printable(text: str) -> str:
+    """The text without characters that would move a terminal's cursor or change its colours."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 @contextmanager

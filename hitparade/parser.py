@@ -63,15 +63,21 @@ def _add_trying(add: Add) -> None:
     embedded.add_argument("--kafka-port", type=int, default=0, metavar="PORT", help="a free one unless given")
     embedded.add_argument("--redis-port", type=int, default=0, metavar="PORT", help="a free one unless given")
     embedded.add_argument("--dir", type=Path, metavar="DIR", help="keep Redis' data here")
-    simulate = add("simulate", "pipeline", "simulate", "a listening service with known truth, into Kafka or into files")
+    simulate = add("simulate", "sending", "simulate", "a listening service with known truth, into Kafka or into files")
     for name, default in (("weeks", 12), ("users", 400), ("tracks", 2000)):
-        simulate.add_argument(f"--{name}", type=_positive, default=default, metavar="N", help=f"how many ({default})")
+        simulate.add_argument(
+            f"--{name}", type=_positive, default=default, metavar="N", help=f"how many {name} ({default})"
+        )
     simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same bytes (1)")
     simulate.add_argument("--start", default="2025-W01", metavar="WEEK", help="the first week (2025-W01)")
     simulate.add_argument(
         "--out", type=Path, metavar="DIR", help="write sessions.jsonl and tracks.jsonl here, not to Kafka"
     )
-    simulate.add_argument("--live", action="store_true", help="at the pace of the clock, from now on")
+    simulate.add_argument(
+        "--live",
+        action="store_true",
+        help="at the pace of the clock, from now on; until Ctrl-C or SIGTERM, or the last week's end",
+    )
 
 
 def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
@@ -79,9 +85,9 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     topics.add_argument("--json", action="store_true", help="one object a topic")
     produce = group("produce", "send files into Kafka")
     sessions = add(
-        "sessions", "pipeline", "produce_sessions", "session events, one JSON object a line, gzip too", produce
+        "sessions", "sending", "produce_sessions", "session events, one JSON object a line, gzip too", produce
     )
-    sessions.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    sessions.add_argument("files", nargs="+", type=Path, metavar="FILE", help="several are sent as one stream")
     sessions.add_argument(
         "--batch", type=_positive, default=25, metavar="N", help="events a record (25); 1 sends them bare"
     )
@@ -90,8 +96,8 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     )
     sessions.add_argument("--rate", type=_rate, metavar="N", help="events a second; as fast as it goes unless given")
     sessions.add_argument("--unsorted", action="store_true", help="in the files' order, not in that of event time")
-    tracks = add("tracks", "pipeline", "produce_tracks", "the catalogue, one JSON object a line, gzip too", produce)
-    tracks.add_argument("file", type=Path, metavar="FILE")
+    tracks = add("tracks", "sending", "produce_tracks", "the catalogue, one JSON object a line, gzip too", produce)
+    tracks.add_argument("file", type=Path, metavar="FILE", help="a track needs an id; the rest may be missing")
     consume = group("consume", "run a consumer")
     for name, text in (
         ("sessions", "count session events into Redis"),
@@ -122,16 +128,16 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
 def _add_looking(add: Add) -> None:
     playlists = add("playlists", "looking", "playlists", "the latest list of each group")
     playlists.add_argument("--week", metavar="WEEK", help="the week the list is for")
-    playlists.add_argument("--follow", action="store_true", help="wait for lists, as a subscriber would")
+    playlists.add_argument("--follow", action="store_true", help="these, and then each list as it is published")
     counters = add("counters", "looking", "counters", "plays, skips and likes by group and track")
     counters.add_argument("--week", required=True, metavar="WEEK", help="the week counted")
-    why = add("why", "looking", "why", "why a track is where it is: counts, features, scores and ranks")
+    why = add("why", "why", "why", "why a track is where it is: counts, features, scores and ranks")
     why.add_argument("track", type=_id, metavar="TRACK", help="a track id")
     why.add_argument("--week", metavar="WEEK", help="the closed week (the last one that was run)")
     evaluations = add("evaluations", "looking", "evaluations", "what the lists were worth, beside last week again")
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
-    assign = experiments.add_subparsers(metavar="[assign USER]").add_parser("assign", help="the group of a user")
-    assign.set_defaults(command=_later("looking", "assign"))
+    more = experiments.add_subparsers(title="more", metavar="[assign USER]")
+    assign = add("assign", "looking", "assign", "the group of a user", more)
     assign.add_argument("user", type=_id, metavar="USER", help="a user id")
     experiments.add_argument("--week", metavar="WEEK", help="the one in force in this week")
     # A default would take the place of what was given before `assign`.
@@ -150,9 +156,9 @@ def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
     train.add_argument("--until", metavar="WEEK", help="learn from weeks up to this one (the last)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order (0)")
     models = add("models", "learning", "models", "the versions of the neural model; which is in use")
-    promote = models.add_subparsers(metavar="[promote VERSION]").add_parser("promote", help="put a version in use")
-    promote.set_defaults(command=_later("learning", "promote"))
-    promote.add_argument("version", metavar="VERSION")
+    more = models.add_subparsers(title="more", metavar="[promote VERSION]")
+    promote = add("promote", "learning", "promote", "put a version in use; an older one is a rollback", more)
+    promote.add_argument("version", metavar="VERSION", help="one that `hitparade models` lists")
     models.add_argument("--json", action="store_true", help="one object a version")
     export = group("export", "the original study's formats")
     training = add("training", "learning", "export_training", "what the study's models were fed, as JSON", export)

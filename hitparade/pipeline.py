@@ -2,14 +2,21 @@
 
 import argparse
 import logging
-import time
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from features.store import CounterStore
+from features.reader import WeekError
 from features.weeks import ChartWeek
 from hitparade import output, wiring
-from hitparade.errors import OutputError, UsageError
-from hitparade.settings import Settings, zone
+from hitparade.errors import UsageError
+from hitparade.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.loop import Consumer
+    from producers.playlists import Playlist
+    from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
 SCHEDULE_EVERY_S = 15.0
@@ -33,95 +40,42 @@ def topics(settings: Settings, arguments: argparse.Namespace) -> int:
         output.print_json({"topic": s.name, "created": s.created, "differences": s.differences} for s in states)
     else:
         print(*states, sep="\n")
-    return 1 if any(state.differences for state in states) else 0
-
-
-def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Send session files; 1 where an event was not acknowledged."""
-    from producers.sessions import produce_sessions as produce
-
-    with output.progress("events sent") as advance:
-        sent = produce(
-            arguments.files,
-            settings.kafka,
-            settings.topics.sessions,
-            batch=arguments.batch,
-            key=arguments.key,
-            sort=not arguments.unsorted,
-            rate=arguments.rate,
-            zone=zone(settings.event_time_zone),
-            progress=advance,
-        )
-    print(sent)
-    return 0 if sent.is_complete else 1
-
-
-def produce_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Send a catalogue; 1 where a track was refused or not acknowledged."""
-    from producers.tracks import produce_tracks as produce
-
-    with output.progress("tracks sent") as advance:
-        sent = produce(arguments.file, settings.kafka, settings.topics.tracks, progress=advance)
-    print(sent)
-    return 0 if sent.is_complete else 1
-
-
-def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Simulate into files, into Kafka, or into Kafka at the pace of the clock."""
-    from producers import simulator
-    from producers.sessions import send_sessions
-    from producers.tracks import send_tracks
-
-    start = parse_week(settings, arguments.start)
-    try:
-        simulation = simulator.Simulation(
-            arguments.weeks, arguments.users, arguments.tracks, arguments.seed, start, settings.calendar
-        )
-    except ValueError as cause:
-        raise UsageError(str(cause)) from cause
-    if arguments.out:
-        try:
-            with output.progress("events written") as advance:
-                n_events = simulator.write(simulation, arguments.out, advance)
-        except OSError as cause:
-            raise OutputError(f"{arguments.out} cannot be written: {cause.strerror or cause}") from cause
-        print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
+    if all(not state.differences for state in states):
         return 0
-    lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
-    print(send_tracks(lines, settings.kafka, settings.topics.tracks))
-    stop = wiring.stop_on_signals()
-    events = (
-        simulator.live(simulation, lambda: datetime.now(UTC), time.sleep, stop.is_set)
-        if arguments.live
-        else (line for line in simulation.events() if not stop.is_set())
+    print(
+        "hitparade: topics differ from the settings: correct HITPARADE_PARTITIONS or HITPARADE_WEEKS_KEPT, or alter "
+        "the topics with Kafka's own tools",
+        file=sys.stderr,
     )
-    with output.progress("events sent") as advance:
-        sent = send_sessions(
-            events, settings.kafka, settings.topics.sessions, batch=1 if arguments.live else 25, progress=advance
-        )
-    print(sent)
-    return 0 if sent.is_complete else 1
+    return 1
 
 
 def consume_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
     """Count session events until SIGTERM."""
-    consumer = wiring.session_consumer(settings, arguments.accept_loss)
-    code = consumer.run(wiring.stop_on_signals(), arguments.until_idle)
-    _report(consumer.store, dict(consumer.tallies))
-    return code
+    return _consume(wiring.session_consumer(settings, arguments.accept_loss), arguments.until_idle)
 
 
 def consume_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
     """Keep the catalogue until SIGTERM."""
-    consumer = wiring.track_consumer(settings, arguments.accept_loss)
-    code = consumer.run(wiring.stop_on_signals(), arguments.until_idle)
-    _report(consumer.store, dict(consumer.tallies))
+    return _consume(wiring.track_consumer(settings, arguments.accept_loss), arguments.until_idle)
+
+
+def _consume(consumer: "Consumer", until_idle: bool) -> int:
+    stop, topic = wiring.stop_on_signals(), consumer.store.topic
+    log.info("reading %s, until %s", topic, "everything has been read" if until_idle else "SIGTERM or Ctrl-C")
+    code = consumer.run(stop, until_idle)
+    log.info("read from %s: %s", topic, accounting(consumer.tallies))
     return code
 
 
-def _report(store: CounterStore, tallies: dict[str, int]) -> None:
-    text = ", ".join(f"{count:,} {name}" for name, count in sorted(tallies.items())) or "nothing"
-    log.info("read from %s: %s", store.topic, text)
+def accounting(tallies: Mapping[str, int]) -> str:
+    """How events ended, with the causes of each outcome in brackets."""
+    parts = []
+    for outcome in sorted(name for name in tallies if ":" not in name):
+        of_it = {name: n for name, n in sorted(tallies.items()) if name.startswith(f"{outcome}:")}
+        causes = ", ".join(f"{n:,} {name.split(':')[1]}" for name, n in of_it.items())
+        parts.append(f"{tallies[outcome]:,} {outcome}" + (f" ({causes})" if causes else ""))
+    return ", ".join(parts) or "nothing"
 
 
 def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -138,7 +92,17 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         settings.session_timeout_ms,
         run.playlists.forget,
     )
-    return TriggerConsumer(reader, run.run, wiring.stop_on_signals()).consume(arguments.until_idle)
+    stop = wiring.stop_on_signals()
+    log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic)
+    return TriggerConsumer(reader, _told(run.run), stop).consume(arguments.until_idle)
+
+
+def _told(run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], None]":
+    def told(trigger: "Trigger") -> None:
+        for p in run(trigger):
+            log.info("week %s, group %s: %s by %s, revision %d", p.week, p.group, p.id, p.model, p.revision)
+
+    return told
 
 
 def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -146,9 +110,14 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
     triggers = wiring.triggers(settings)
     grace = timedelta(seconds=settings.grace_s)
     if arguments.once:
-        weeks = triggers.fire_due(None if arguments.event_time else datetime.now(UTC), grace)
+        try:
+            weeks = triggers.fire_due(None if arguments.event_time else datetime.now(UTC), grace)
+        except WeekError as cause:  # new, and not wrong
+            print(f"triggered nothing: {cause}")
+            return 0
         print(f"triggered {', '.join(week.name for week in weeks) or 'nothing: no closed week is without a trigger'}")
         return 0
+    log.info("watching for weeks that end, until SIGTERM or Ctrl-C")
     every_s = SCHEDULE_EVERY_S_BY_EVENT_TIME if arguments.event_time else SCHEDULE_EVERY_S
     triggers.run(wiring.stop_on_signals(), grace, arguments.event_time, every_s)
     return 0
@@ -162,8 +131,6 @@ def trigger(settings: Settings, arguments: argparse.Namespace) -> int:
     triggers = wiring.triggers(settings)
     closed = triggers.counters.standing().closed()
     if not closed or (wanted is not None and wanted not in closed):
-        from features.reader import WeekError
-
         known = f"expected one of {closed[0]} to {closed[-1]}" if closed else "none is closed and counted yet"
         raise WeekError(f"week {wanted or '(the last)'} is not closed, or not kept: {known}")
     weeks = closed if arguments.all else [wanted or closed[-1]]

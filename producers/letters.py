@@ -6,6 +6,8 @@ from features.tally import SetAside
 from producers.kafka import KafkaConfig
 from producers.publisher import Message, Publisher
 
+MOST_AT_ONCE = 5000  # one small record may hold half a million events that are none
+
 
 class Letters:
     """The topics for what is not counted, by the name that SetAside.topic gives them."""
@@ -13,7 +15,8 @@ class Letters:
     def __init__(self, kafka: KafkaConfig, source_topic: str, topics: Mapping[str, str]) -> None:
         self.source_topic = source_topic
         self.topics = topics
-        self._publisher = Publisher(kafka)
+        # The source took what was compressed by its compressed size; the letter must not be larger.
+        self._publisher = Publisher(kafka, compression_type="gzip")
 
     def send(self, partition: int, set_aside: Sequence[SetAside]) -> None:
         """Write every event with the headers that identify it.
@@ -21,7 +24,9 @@ class Letters:
         Raises:
             NotAcknowledged: one of them was not taken, so its span must not be applied.
         """
-        self._publisher.publish([self._message(partition, event) for event in set_aside])
+        for first in range(0, len(set_aside), MOST_AT_ONCE):
+            events = set_aside[first : first + MOST_AT_ONCE]
+            self._publisher.publish([self._message(partition, event) for event in events])
 
     def _message(self, partition: int, event: SetAside) -> Message:
         headers = {

@@ -32,8 +32,9 @@ class Message:
 class Publisher:
     """Connected at the first record, and anew after a failure: an idempotent producer may then refuse everything."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, compression_type: str | None = None) -> None:
         self.kafka = kafka
+        self.compression_type = compression_type
         self._producer: KafkaProducer | None = None
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -47,12 +48,15 @@ class Publisher:
         try:
             if self._producer is None:
                 self._producer = build_producer(
-                    self.kafka, linger_ms=5, max_request_size=MAX_BYTES, delivery_timeout_ms=TIMEOUT_S * 1000
+                    self.kafka,
+                    compression_type=self.compression_type,
+                    delivery_timeout_ms=TIMEOUT_S * 1000,
+                    linger_ms=5,
+                    max_request_size=MAX_BYTES,
                 )
             futures = [self._send(self._producer, message) for message in messages]
-            self._producer.flush(timeout=TIMEOUT_S)
-            for future in futures:  # flush() returns None even when every send failed
-                future.get(timeout=0)
+            for future in futures:  # flush() says nothing of a send that failed, and fails for a batch that it split
+                future.get(timeout=TIMEOUT_S)
         except (KafkaError, KafkaUnreachable) as cause:
             self.close()
             topics = ", ".join(sorted({message.topic for message in messages}))

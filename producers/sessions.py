@@ -1,7 +1,8 @@
 """Session events from lines of JSON into Kafka, in the order of event time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
+from itertools import takewhile
 from pathlib import Path
 
 from producers.arrays import Arrays, Key, Progress, paced, place, read_fields
@@ -20,16 +21,17 @@ def produce_sessions(
     rate: float | None = None,
     zone: tzinfo = UTC,
     progress: Progress = lambda n: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Sent:
-    """Send the lines of several files as one stream; sorting holds all of them in memory.
+    """Send the lines of several files as one stream, until stop() is true; sorting holds all of them in memory.
 
     Raises:
         SourceError: a file cannot be read.
         KafkaUnreachable, TopicMissing, DeliveryError: see Sender.
     """
-    lines: Iterable[bytes] = read_all_lines(files)
+    lines: Iterable[bytes] = takewhile(lambda _: not stop(), read_all_lines(files))
     if sort:
-        lines = in_event_time(lines, zone)
+        lines = takewhile(lambda _: not stop(), in_event_time(lines, zone))
     return send_sessions(lines, kafka, topic, batch=batch, key=key, rate=rate, progress=progress)
 
 

@@ -64,7 +64,7 @@ def ensure_topics(kafka: KafkaConfig, specs: Sequence[TopicSpec], replication_fa
         KafkaUnreachable: no broker answers, or it refuses to create a topic.
     """
     try:
-        with KafkaAdminClient(**kafka, bootstrap_timeout_ms=10_000) as admin:
+        with KafkaAdminClient(**{"bootstrap_timeout_ms": 10_000, **kafka}) as admin:
             found = {
                 t["name"]: len(t["partitions"])
                 for t in admin.describe_topics([s.name for s in specs])

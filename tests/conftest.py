@@ -1,5 +1,7 @@
 """What tests share: both brokers, a Redis, a prefix that keeps tests apart on them, and the data of the field."""
 
+import gc
+import logging
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -58,6 +60,16 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def prefix() -> str:
     """A topic prefix of this test alone, so that tests share servers and no topic or key."""
     return f"t{token_hex(4)}"
+
+
+@pytest.fixture
+def leaky(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """For clients without a broker: kafka-python leaves sockets to the garbage collector, and log records hold them."""
+    caplog.set_level(logging.CRITICAL, logger="kafka")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

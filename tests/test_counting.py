@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
-from consumers.kafka import end_offsets, read_to_end
+from consumers.kafka import TopicWatch, end_offsets, read_to_end
 from consumers.loop import Consumer
+from consumers.sessions import fence_settings
 from features.store import OUTCOMES, CounterStore
 from hitparade import wiring
 from hitparade.settings import Settings
-from producers.kafka import build_producer
+from producers.kafka import Sender, build_producer
 from producers.sessions import send_sessions
 from producers.topics import ensure_topics, topic_specs
 from tests.builders import Record, array, play, wire
@@ -232,13 +233,67 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(apache_
     assert (fence.next_offset, fence.tallies) == (10, {"counted": 10})
 
 
-def test_a_fence_beyond_the_end_of_the_log_is_refused(apache_env: dict[str, str]) -> None:
-    settings = Settings.from_env(apache_env)
+def test_a_fence_beyond_the_end_of_its_log_is_refused_and_costs_the_others_nothing(env: dict[str, str]) -> None:
+    settings = Settings.from_env(env)
     send(settings, [play()])
-    count(settings)
     store = wiring.session_store(settings)
-    store.client.hset(store.key(0, "fence"), "next_offset", "99")
-    assert "the fence is at offset 99, but the log ends at 1" in count(settings).stopped[0]
+    with contextlib.closing(TopicWatch(settings.kafka)) as watch:
+        topic_id = watch.facts(settings.topics.sessions).topic_id
+    store.init(0, 99, topic_id, fence_settings(settings.calendar, store.slices))
+    send(settings, [play(track=f"t{n}") for n in range(5000)], partition=1)
+    consumer = count(settings)
+    assert "the fence is at offset 99, but the log ends at 1" in consumer.stopped[0]
+    assert consumer.tallies == Counter(counted=5000)
+
+
+def test_nothing_that_a_producer_can_write_stops_a_partition(env: dict[str, str]) -> None:
+    settings = Settings.from_env(env)
+    producer = build_producer(settings.kafka, compression_type="gzip", max_request_size=2**25)
+    for key, value in ((b"key", b"x" * 10_000_000), (b"key", None), (None, b""), (None, b"[" + b"0," * 9999 + b"0]")):
+        producer.send(settings.topics.sessions, value, key=key, partition=0)
+    producer.send(settings.topics.sessions, play(), partition=0, headers=[("a", b"b")], timestamp_ms=1)
+    producer.close()
+    tallies = count(settings).tallies
+    assert (tallies["counted"] + tallies["dead:future"], tallies["dead:json"]) == (1, 10_003)
+    dead = Counter(
+        record.value[:3] if record.value else None for record in records(settings, settings.topics.dead_sessions)
+    )
+    assert (dead[b"xxx"], dead[None], dead[b"0"]) == (1, 2, 10_000)
+
+
+def test_consumers_that_come_and_go_count_every_event_once(apache_env: dict[str, str]) -> None:
+    settings, now = Settings.from_env(apache_env), counted(Settings.from_env(apache_env))
+    consumers = [wiring.session_consumer(settings, False) for _ in range(3)]
+    stops = [threading.Event() for _ in consumers]
+    running = [threading.Thread(target=one.run, args=(stop,)) for one, stop in zip(consumers, stops, strict=True)]
+    n_sent, all_sent = 0, threading.Event()
+
+    def produce() -> None:
+        with Sender(settings.kafka, settings.topics.sessions, "events", linger_ms=5) as sender:
+            for n in range(400):
+                for partition in range(PARTITIONS):
+                    sender.send(array(*[play(n % 5, f"t{n}", f"u{m}") for m in range(20)]), partition=partition)
+                all_sent.wait(0.005)
+            assert sender.finish().is_complete
+
+    producer = threading.Thread(target=produce)
+    try:
+        for thread in (running[0], producer, running[1]):
+            thread.start()
+            wait_until(lambda aim=n_sent: now() >= aim, 20, "some counts")  # type: ignore[misc]
+            n_sent += 2000
+        stops[0].set()
+        running[0].join()
+        running[2].start()
+        producer.join()
+        wait_until(lambda: now() == 16_000, 30, "all events")
+    finally:
+        for stop, thread in zip(stops, running, strict=True):
+            stop.set()
+            thread.join()
+    assert check(settings) == Counter(counted=16_000)
+    assert sum((consumer.tallies for consumer in consumers), Counter()) == Counter(counted=16_000)
+    assert all(consumer.tallies for consumer in consumers[:2])
 
 
 @contextlib.contextmanager
@@ -259,6 +314,7 @@ def counted(settings: Settings) -> Callable[[], int]:
 
 @pytest.mark.timeout(120)
 def test_a_consumer_killed_again_and_again_counts_every_event_once(apache_env: dict[str, str]) -> None:
+    apache_env["HITPARADE_SESSION_TIMEOUT_MS"] = "1500"
     settings, moment = Settings.from_env(apache_env), random.Random(7)
     lines = [play(n % 5, f"t{n % 300}", f"u{n % 17}") for n in range(40_000)]
     send_sessions(lines, settings.kafka, settings.topics.sessions, batch=2)

@@ -46,14 +46,14 @@ def a_list(*ids: str, group: str = "control") -> Playlist:
     return Playlist.model_validate(fields | more).following(None)
 
 
-def kept(folder: Path, scores: Mapping[str, float]) -> Runs:
+def kept(folder: Path, scores: Mapping[str, float], revision: int = 1) -> Runs:
     """A run with these scores; z is scored and not listed."""
     runs = Runs(folder / "runs")
     run = runs.start(LIST_WEEK.name)
     whole = table(dict.fromkeys(scores, (0, 0, 0, 0)))
     found = {"linear": np.array([scores[track_id] for track_id in whole.track_ids])}
     run.add(replace(whole, listed=whole.track_ids != "z"), found, found)
-    run.keep(1, {})
+    run.keep(revision, {})
     return runs
 
 
@@ -112,6 +112,12 @@ def test_without_its_run_a_list_is_all_that_is_ranked(history: History, tmp_path
 def test_a_run_that_ranks_otherwise_is_not_the_lists(history: History, tmp_path: Path) -> None:
     runs = kept(tmp_path, {"c": 9.0, "a": 8.0, "b": 7.0})
     assert evaluation(history, runs, a_list("a", "c")).n_ranked == 2
+
+
+def test_a_list_is_judged_by_the_ranking_of_the_last_run(history: History, tmp_path: Path) -> None:
+    runs = kept(tmp_path, {"c": 9.0, "a": 8.0, "b": 7.0})
+    kept(tmp_path, {"a": 9.0, "c": 8.0, "b": 7.0}, revision=2)
+    assert evaluation(history, runs, a_list("a", "c")).n_ranked == 3
 
 
 def test_every_list_of_the_week_is_judged_and_no_list_is_no_evaluation(history: History, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Batch
 from features.store import CounterStore, StoreUnavailable
-from features.tally import LogRecord, Part, SetAside
+from features.tally import LogRecord, Part, SetAside, tally
 from features.weeks import Calendar
 from producers.publisher import NotAcknowledged
 from tests.builders import Halves, Record, array, play, rules, wire
@@ -156,7 +156,10 @@ class World:
         store.cut = self.letters.cut = cut
         source: Any = LogSource(self.logs, cut, identity, committed_offsets=self.committed)
         letters: Any = self.letters
-        return session_consumer(source, store, letters, rules(**changes))
+        most_tracks, of = changes.pop("most_tracks", 5000), rules(**changes)
+        consumer = session_consumer(source, store, letters, of)
+        consumer.decide = lambda batch, time: tally(batch.records, batch.start, batch.end, time, of, most_tracks)
+        return consumer
 
     def check(self) -> None:
         """Redis equals the recount of every partition."""
@@ -214,6 +217,18 @@ def test_a_power_cut_anywhere_counts_every_event_once(world: World, edge: str, w
     with pytest.raises(PowerCut):
         drain(world.consumer(Cut(edge, when, nth)))
     drain(world.consumer())
+    world.check()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 8])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("edge", ["letters", "apply"])
+def test_a_power_cut_between_the_parts_of_a_batch_counts_every_event_once(
+    world: World, edge: str, when: str, nth: int
+) -> None:
+    with pytest.raises(PowerCut):
+        drain(world.consumer(Cut(edge, when, nth), most_tracks=1))
+    drain(world.consumer(most_tracks=2))
     world.check()
 
 
@@ -308,9 +323,38 @@ def test_one_stopped_partition_leaves_the_others_running(world: World) -> None:
     drain(world.consumer())
     world.redis.hset(CounterStore(world.redis, world.topic, 2).key(1, "fence"), "zone", "Mars")
     world.logs = {**world.logs, 0: [*world.logs[0], Record(18, play(20))], 1: [*world.logs[1], Record(17, play(4))]}
-    consumer = drain(world.consumer())
+    consumer, stop = world.consumer(), threading.Event()
+    consumer.source.commit = stop.set  # type: ignore[method-assign]
+    assert consumer.run(stop) == 1
     assert set(consumer.stopped) == {1}
     assert consumer.tallies == Counter(counted=1)
+
+
+def test_a_partition_that_was_stopped_runs_on_once_it_is_put_right(world: World) -> None:
+    drain(world.consumer())
+    fence = CounterStore(world.redis, world.topic, 2).key(1, "fence")
+    world.redis.hset(fence, "zone", "Mars")
+    world.logs = {**world.logs, 1: [*world.logs[1], Record(17, play(4))]}
+    consumer = drain(world.consumer())
+    world.redis.hset(fence, "zone", "UTC")
+    consumer.source.wait(1)  # as after a rebalance
+    assert drain(consumer).stopped == {}
+    world.check()
+
+
+def test_a_zombie_with_a_batch_in_hand_changes_nothing(world: World) -> None:
+    zombie = world.consumer()
+    decide = zombie.decide
+
+    def sleep(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
+        parts = list(decide(batch, stream_time))
+        drain(world.consumer())
+        return parts
+
+    zombie.decide = sleep
+    drain(zombie)
+    assert zombie.tallies == Counter()
+    world.check()
 
 
 def test_a_log_that_lost_what_was_not_counted_is_refused_or_tallied(world: World) -> None:

@@ -1,10 +1,7 @@
 """Files into Kafka: everything arrives once, in order, where Kafka's own clients would put it, or is counted."""
 
-import gc
 import gzip
 import json
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -217,16 +214,6 @@ def test_a_missing_topic_is_named_within_seconds(kafka: str, prefix: str) -> Non
     with pytest.raises(TopicMissing, match=rf"no topic {prefix}\.nowhere: .*hitparade topics"):
         send_sessions([PLAY], config(kafka), f"{prefix}.nowhere")
     assert f"{prefix}.nowhere" not in topics_of(kafka)
-
-
-@pytest.fixture
-def leaky(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """For clients without a broker: kafka-python leaves sockets to the garbage collector, and log records hold them."""
-    caplog.set_level(logging.CRITICAL, logger="kafka")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        gc.collect()
 
 
 @pytest.mark.usefixtures("leaky")

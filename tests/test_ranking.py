@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.table import FeatureTable
@@ -71,6 +71,7 @@ def test_a_list_has_fifty_places_and_fewer_where_there_are_fewer_tracks() -> Non
     st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), max_size=40),
     st.integers(1, 8),
 )
+@example([(1, True, 0)] * 3, 2)
 def test_however_the_tracks_are_sliced_into_tables_the_best_are_the_same(
     tracks: list[tuple[int, bool, int]], length: int
 ) -> None:

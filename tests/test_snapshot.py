@@ -202,8 +202,9 @@ def test_a_week_that_is_not_counted_is_refused(counted: Counted) -> None:
 
 def test_a_track_of_two_partitions_is_its_newest_record_and_one_taken_down_is_gone(counted: Counted) -> None:
     counted.count(20, {"a": 1})
-    counted.enter(entry("moved", 10, 0, '{"id":"moved","name":"old"}'), entry("a", 10, 1), entry("back", 10, 2, ""))
-    counted.enter(entry("moved", 20, 0, '{"id":"moved","name":"new"}'), entry("a", 20, 1, ""), partition=1)
+    old, new = '{"id":"moved","name":"old"}', '{"id":"moved","name":"new"}'
+    counted.enter(entry("moved", 10, 0, old), entry("a", 10, 1), entry("back", 10, 2, ""))
+    counted.enter(entry("moved", 20, 0, new), entry("a", 20, 1, ""), entry("stays", 20, 2, ""), partition=1)
     counted.enter(entry("back", 30, 3), entry("stays", 30, 4))
     counted.snapshot().bring_up_to_date(W20)
     catalogue = counted.history.catalogue()

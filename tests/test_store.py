@@ -206,6 +206,12 @@ def test_a_horizon_removes_the_older_buckets_of_every_group_and_no_others(store:
     assert other == {key: value for key, value in everything(store).items() if b":1}" in key}
 
 
+def test_counts_are_twelve_bytes_that_other_languages_can_read(store: CounterStore) -> None:
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 2, 300]})))
+    key = store.key(0, f"week:2023-W24:all:{store.slice_of('a')}")
+    assert store.client.hget(key, "a") == b"\x01\0\0\0\x02\0\0\0\x2c\x01\0\0"
+
+
 def test_a_script_that_redis_has_forgotten_is_sent_again(store: CounterStore) -> None:
     store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
     store.client.script_flush()

@@ -163,6 +163,11 @@ def test_a_large_batch_is_split_between_records() -> None:
     assert [(part.start, part.end, part.tallies["counted"]) for part in parts] == [(0, 2, 6), (2, 4, 6)]
 
 
+def test_a_batch_with_much_to_set_aside_is_split_too() -> None:
+    parts = list(tally(log_of([b"x", array(b"x", b"x"), b"x"]), 0, 3, None, rules(), most_tracks=3))
+    assert [(part.start, part.end, len(part.set_aside)) for part in parts] == [(0, 2, 3), (2, 3, 1)]
+
+
 def test_one_record_is_never_split() -> None:
     log = log_of([array(*[play(0, track=str(n)) for n in range(100)]), play(0)])
     assert [part.end for part in tally(log, 0, 2, None, rules(), most_tracks=10)] == [1, 2]

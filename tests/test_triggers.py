@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import consumers.kafka
+import consumers.group
 from consumers.group import GroupReader
 from consumers.kafka import KafkaUnavailable, build_consumer
 from consumers.snapshot import CutTimeout, WrongTopic
@@ -309,7 +309,7 @@ def test_a_run_longer_than_the_poll_interval_costs_no_membership(
     apache: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A member that does not poll for so long is put out of its group, and another one runs its trigger too."""
-    monkeypatch.setattr(consumers.kafka, "build_consumer", partial(build_consumer, max_poll_interval_ms=2000))
+    monkeypatch.setattr(consumers.group, "build_consumer", partial(build_consumer, max_poll_interval_ms=2000))
     config = {"bootstrap_servers": apache}
     ensure_topics(config, [TopicSpec(prefix, 1, {})])
     n_assigned: list[int] = []

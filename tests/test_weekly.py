@@ -175,6 +175,7 @@ def test_a_list_that_did_not_change_is_sent_as_it_stands_beside_one_that_did(sta
     assert [playlist.revision for playlist in stage.lists("treatment")] == [1, 2]
     first, second = stage.published("control")
     assert first == second
+    assert {path.name for path in (stage.settings.data_dir / "runs" / "2023-W25").iterdir()} == {"1", "2"}
 
 
 def test_a_trigger_after_the_experiment_has_changed_makes_revisions_and_lists_for_new_groups(
@@ -187,11 +188,35 @@ def test_a_trigger_after_the_experiment_has_changed_makes_revisions_and_lists_fo
     stage.weekly_run().run(trigger)
     assert [(p.model, p.revision) for p in stage.lists("control")] == [("naive", 1), ("naive", 1)]
     assert [(p.model, p.revision) for p in stage.lists("treatment")] == [("linear", 1), ("naive", 2)]
-    file.write_text(NAIVE_AGAINST_LINEAR.replace('"e"', '"f"').replace("treatment", "other"))
+    file.write_text(file.read_text().replace('"e"', '"f"'))
     stage.weekly_run().run(trigger)
     assert [(p.experiment, p.revision) for p in stage.lists("control")] == [("e", 1), ("e", 1), ("f", 2)]
+    file.write_text(file.read_text().replace("treatment", "other"))
+    stage.weekly_run().run(trigger)
     assert [(p.experiment, p.revision) for p in stage.lists("other")] == [("f", 1)]
-    assert len(stage.lists("treatment")) == 2
+    assert [p.revision for p in stage.lists("control")] == [1, 1, 2, 2]
+    assert len(stage.lists("treatment")) == 3
+
+
+def test_the_groups_are_those_of_the_week_that_the_list_is_for(stage: Stage, tmp_path: Path) -> None:
+    bounded = NAIVE_AGAINST_LINEAR.replace('salt = "s"', 'salt = "s"\nfirst_week = "2023-W25"')
+    (tmp_path / "experiments.toml").write_text(bounded)
+    run = listened(stage).weekly_run()
+    assert [(p.week, p.group) for p in run.run(fired(stage, 24))] == [
+        ("2023-W25", "control"),
+        ("2023-W25", "treatment"),
+    ]
+    assert [(p.week, p.group) for p in run.run(fired(stage, 23))] == [("2023-W24", "all")]
+
+
+def test_a_week_triggered_again_after_later_ones_gets_the_same_list(stage: Stage) -> None:
+    trigger, run = fired(listened(stage)), stage.weekly_run()
+    run.run(trigger)
+    run.run(fired(stage, 25))
+    run.run(trigger)
+    first, later, again = stage.published("treatment")
+    assert first == again  # linear has not learned from the later week, though history has it by now
+    assert json.loads(later)["model_version"] != json.loads(again)["model_version"]
 
 
 def test_a_track_that_is_in_no_catalogue_is_scored_and_kept_in_the_run_but_not_listed(stage: Stage) -> None:
@@ -332,10 +357,11 @@ def test_a_scorer_that_fails_gives_naives_list_with_the_reason_and_the_other_gro
     assert tracks["score_naive"].notna().all()
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_a_prediction_too_large_for_a_score_gives_naives_list(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPENERS, "linear", opener("linear", lambda table: np.full(5, 1e307)))
     _, treatment = stage.weekly_run().run(fired(listened(stage)))
-    assert treatment.model == "naive"
+    assert (treatment.model, treatment.fallback) == ("naive", "5 of 5 scores are not finite")
 
 
 def test_a_scorer_that_fails_on_one_table_is_out_for_all_with_its_first_reason(
@@ -467,6 +493,12 @@ def test_a_network_that_has_learned_from_later_weeks_is_not_used(neural: Stage, 
     promote(neural, network, "2023-W25-00000000")
     _, treatment = neural.weekly_run().run(fired(neural))
     assert (treatment.model, treatment.fallback) == ("naive", NO_NETWORK)
+
+
+def test_a_network_that_has_learned_up_to_the_closed_week_is_used(neural: Stage, network: Path) -> None:
+    promote(neural, network, "2023-W24-00000000")
+    _, treatment = neural.weekly_run().run(fired(neural))
+    assert (treatment.model, treatment.fallback) == ("neural", None)
 
 
 def test_without_torch_the_reason_says_what_to_install(network: Path, tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The commands that send: session files, catalogues, and the simulator's listening."""
+
+import argparse
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from hitparade import output, wiring
+from hitparade.errors import OutputError, UsageError
+from hitparade.pipeline import parse_week
+from hitparade.settings import Settings, zone
+
+if TYPE_CHECKING:
+    from producers.kafka import Sent
+
+
+def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Send session files; 1 where an event was not acknowledged."""
+    from producers.sessions import produce_sessions as produce
+
+    stop = wiring.stop_on_signals()
+    with output.progress("events sent") as advance:
+        sent = produce(
+            arguments.files,
+            settings.kafka,
+            settings.topics.sessions,
+            batch=arguments.batch,
+            key=arguments.key,
+            sort=not arguments.unsorted,
+            rate=arguments.rate,
+            zone=zone(settings.event_time_zone),
+            progress=advance,
+            stop=stop.is_set,
+        )
+    return _sent(sent, stop)
+
+
+def _sent(sent: "Sent", stop: threading.Event) -> int:
+    """Say what was sent; 1 where it is not all there was to send."""
+    print(sent)
+    if stop.is_set():
+        print("hitparade: stopped by a signal before everything was sent", file=sys.stderr)
+    return 0 if sent.is_complete and not stop.is_set() else 1
+
+
+def produce_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Send a catalogue; 1 where a track was refused or not acknowledged."""
+    from producers.tracks import produce_tracks as produce
+
+    with output.progress("tracks sent") as advance:
+        sent = produce(arguments.file, settings.kafka, settings.topics.tracks, progress=advance)
+    print(sent)
+    return 0 if sent.is_complete else 1
+
+
+def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Simulate into files, into Kafka, or into Kafka at the pace of the clock."""
+    from producers import simulator
+    from producers.sessions import send_sessions
+    from producers.tracks import send_tracks
+
+    start = parse_week(settings, arguments.start)
+    try:
+        simulation = simulator.Simulation(
+            arguments.weeks, arguments.users, arguments.tracks, arguments.seed, start, settings.calendar
+        )
+    except ValueError as cause:
+        raise UsageError(str(cause)) from cause
+    if arguments.out:
+        try:
+            with output.progress("events written") as advance:
+                n_events = simulator.write(simulation, arguments.out, advance)
+        except OSError as cause:
+            raise OutputError(f"{arguments.out} cannot be written: {cause.strerror or cause}") from cause
+        print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
+        return 0
+    lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
+    print(send_tracks(lines, settings.kafka, settings.topics.tracks))
+    stop = wiring.stop_on_signals()
+    events = (
+        simulator.live(simulation, lambda: datetime.now(UTC), time.sleep, stop.is_set)
+        if arguments.live
+        else takewhile(lambda _: not stop.is_set(), simulation.events())
+    )
+    with output.progress("events sent") as advance:
+        sent = send_sessions(
+            events, settings.kafka, settings.topics.sessions, batch=1 if arguments.live else 25, progress=advance
+        )
+    return _sent(sent, threading.Event() if arguments.live else stop)  # a live service has no end to be cut off

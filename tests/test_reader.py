@@ -1,0 +1,108 @@
+"""Reading the counters: one look at the fences, and the rows of a week."""
+
+from datetime import datetime
+
+import pytest
+from redis import Redis
+
+from features.reader import CounterReader, Standing, WeekError, catalogue_slices
+from features.store import CounterStore, Fence
+from features.tally import Bucket, CatalogueEntry, Part
+from features.weeks import Calendar, ChartWeek
+from tests.builders import MONDAY, WEEK
+
+
+def week(name: str) -> ChartWeek:
+    return Calendar().parse(name)
+
+
+def fence(stream_time: datetime | None, **touched: int) -> Fence:
+    """A fence with buckets of group `all` (and `odd`, one offset earlier) in these weeks of 2023."""
+    buckets = {("2023-" + name, "all"): offset for name, offset in touched.items()}
+    buckets |= {("2023-" + name, "odd"): offset - 1 for name, offset in touched.items()}
+    return Fence(99, "id", stream_time, {}, {}, buckets, {})
+
+
+def standing(*fences: Fence, weeks_kept: int = 12) -> Standing:
+    return Standing(dict(enumerate(fences)), Calendar(), weeks_kept)
+
+
+def names(weeks: list[ChartWeek]) -> list[str]:
+    return [each.name for each in weeks]
+
+
+def test_the_newest_week_is_of_the_highest_stream_time_of_any_partition() -> None:
+    found = standing(fence(MONDAY, W24=1), fence(MONDAY + 2 * WEEK, W26=1), fence(None))
+    assert found.newest() == week("2023-W26")
+
+
+@pytest.mark.parametrize("fences", [[], [fence(None)]])
+def test_without_a_counted_event_there_is_no_week(fences: list[Fence]) -> None:
+    with pytest.raises(WeekError, match="nothing has been counted yet"):
+        standing(*fences).kept()
+
+
+def test_kept_weeks_begin_with_the_first_counted_and_the_last_is_open() -> None:
+    found = standing(fence(MONDAY, W24=1), fence(MONDAY + 3 * WEEK, W25=4, W27=5))
+    assert names(found.kept()) == ["2023-W24", "2023-W25", "2023-W26", "2023-W27"]
+    assert names(found.closed()) == ["2023-W24", "2023-W25", "2023-W26"]
+
+
+def test_weeks_that_only_a_partition_behind_still_has_are_not_kept() -> None:
+    found = standing(fence(MONDAY, W22=1, W24=3), fence(MONDAY + 3 * WEEK, W27=5), weeks_kept=3)
+    assert names(found.kept()) == ["2023-W25", "2023-W26", "2023-W27"]
+
+
+@pytest.mark.parametrize("name", ["2023-W23", "2023-W26"])
+def test_a_week_that_is_not_kept_is_refused_with_those_that_are(name: str) -> None:
+    found = standing(fence(MONDAY + WEEK, W24=1, W25=2))
+    found.check_kept(week("2023-W24"))
+    with pytest.raises(WeekError, match=f"week {name} is not counted: expected one of 2023-W24 to 2023-W25"):
+        found.check_kept(week(name))
+
+
+def test_a_stamp_names_the_last_touch_of_every_partition_and_group() -> None:
+    found = standing(fence(MONDAY, W24=7, W23=3), fence(MONDAY, W24=9), fence(MONDAY, W23=8))
+    assert found.stamp(week("2023-W24")) == {"id:0:all": "7", "id:0:odd": "6", "id:1:all": "9", "id:1:odd": "8"}
+    assert found.touched(week("2023-W24")) == {0: 7, 1: 9}
+    assert found.touched(week("2023-W22")) == {}
+
+
+@pytest.fixture
+def store(redis: Redis, prefix: str) -> CounterStore:
+    store = CounterStore(redis, prefix, slices=3)
+    for partition in (0, 1):
+        store.init(partition, 0, "id", {})
+    return store
+
+
+def test_rows_are_sums_over_partitions_by_group_each_track_in_its_slice(store: CounterStore) -> None:
+    for partition, plays in ((0, 1), (1, 2**32 - 1)):
+        buckets = [
+            Bucket(name, "all", "f", {"a": [plays, 0, 1], f"only {partition}": [5, 6, 7]}, 1) for name in ("w1", "w2")
+        ]
+        odd = Bucket("2023-W24", "odd", "f", {"a": [0, 1, 0]}, 1)
+        for bucket, name in zip(buckets, ("2023-W23", "2023-W24"), strict=True):
+            bucket.week = name
+        store.apply(partition, "id", Part(0, 1, MONDAY, buckets=[*buckets, odd]))
+    reader = CounterReader(store, [0, 1, 2], Calendar(), 12)
+    slices = list(reader.slices(week("2023-W24"), reader.standing()))
+    assert [row for rows in slices for row in rows if row[0] == "a"] == [
+        ("a", "all", 2**32, 0, 2),
+        ("a", "odd", 0, 2, 0),
+    ]
+    assert sorted(row[0] for rows in slices for row in rows) == ["a", "a", "only 0", "only 1"]
+    assert all(store.slice_of(row[0]) == slice_ for slice_, rows in enumerate(slices) for row in rows)
+    assert all(rows == sorted(rows) for rows in slices)
+
+
+def test_the_catalogue_is_the_newest_record_of_each_track_that_is_not_taken_down(store: CounterStore) -> None:
+    def entry(track_id: str, timestamp: int, offset: int, name: str = "") -> CatalogueEntry:
+        value = f'{{"id": "{track_id}", "name": "{name}"}}' if name else ""
+        return CatalogueEntry(track_id, timestamp, offset, value)
+
+    store.apply(0, "id", Part(0, 1, None, entries=[entry("a", 5, 1, "old"), entry("b", 9, 0), entry("c", 1, 1, "c")]))
+    store.apply(1, "id", Part(0, 1, None, entries=[entry("a", 6, 0, "new"), entry("b", 8, 4, "b"), entry("d", 1, 2)]))
+    slices = list(catalogue_slices(store, [0, 1]))
+    assert sorted((track.id, track.name) for tracks in slices for track in tracks) == [("a", "new"), ("c", "c")]
+    assert all(store.slice_of(track.id) == slice_ for slice_, tracks in enumerate(slices) for track in tracks)
