@@ -1,12 +1,13 @@
 """Servers and files that tests need but do not have everywhere, and waiting for what takes time."""
 
 import os
+import secrets
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,15 +50,15 @@ def apache_kafka(folder: Path, port: int = 0, **properties: str) -> Iterator[str
 
 
 def free_port_pair() -> int:
-    """A free port whose successor is free too: the broker's controller listens there."""
+    """A free port whose successor is free too: the broker's controller listens there.
+
+    Below the ephemeral ports: of those, a client's connection may take one in the seconds before a broker binds it.
+    """
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind((HOST, 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind((HOST, port + 1))
-            except (OSError, OverflowError):
-                continue
+        port = 10_000 + 2 * secrets.randbelow(11_000)
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind((HOST, port))
+            second.bind((HOST, port + 1))
             return port
 
 
