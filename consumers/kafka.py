@@ -90,6 +90,10 @@ class TopicWatch:
         self._known[topic] = (asked, facts)
         return facts
 
+    def forget(self, topic: str) -> None:
+        """Ask anew the next time."""
+        self._known.pop(topic, None)
+
     def _ask(self, topic: str) -> TopicFacts:
         with available(self.kafka):
             if self._admin is None:

@@ -122,6 +122,7 @@ class Source:
             while True:
                 assigned, partition = self._listener.changes.get_nowait()
                 self._next.pop(partition, None)
+                self.watch.forget(self.topic)  # what made the group change may be that the topic was created anew
                 if assigned and partition not in self.waiting:
                     self.waiting.append(partition)
                 elif not assigned and partition in self.waiting:

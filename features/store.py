@@ -46,6 +46,8 @@ PASSING = (
     redis.exceptions.TryAgainError,
     redis.exceptions.OutOfMemoryError,
 )
+PASSING_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN")
+"""A full disk, too few replicas, a replica without its master: errors to which redis-py gives no class."""
 
 
 class StoreUnavailable(Exception):
@@ -67,8 +69,10 @@ def passing(call: Callable[P, R]) -> Callable[P, R]:
     def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return call(*args, **kwargs)
-        except PASSING as cause:
-            raise StoreUnavailable(f"Redis cannot serve now: {cause}") from cause
+        except redis.RedisError as cause:
+            if isinstance(cause, PASSING) or str(cause).startswith(PASSING_CODES):
+                raise StoreUnavailable(f"Redis cannot serve now: {cause}") from cause
+            raise
 
     return translated
 

@@ -13,8 +13,8 @@ class OutputError(Exception):
 
 
 USAGE = (UsageError, SettingsError, ExperimentError)
-CLIENTS = ("kafka", "redis")
-"""Libraries whose errors come from the other end of a connection."""
+CLIENTS = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
+"""Libraries whose errors come from the other end of a connection, and the setting that says where that is."""
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -65,12 +65,12 @@ def sentence(cause: Exception, settings: Settings) -> str:
     from features.store import StoreUnavailable
     from producers.kafka import KafkaUnreachable
 
-    names = {
-        KafkaUnavailable: "kafka_bootstrap_servers",
-        KafkaUnreachable: "kafka_bootstrap_servers",
-        StoreUnavailable: "redis_url",
-    }
-    name, text = names.get(type(cause), ""), str(cause)
+    names = {StoreUnavailable: "redis_url", KafkaUnavailable: "kafka_bootstrap_servers"}
+    names[KafkaUnreachable] = names[KafkaUnavailable]
+    client = type(cause).__module__.split(".")[0]
+    name, text = names.get(type(cause), CLIENTS.get(client, "")), str(cause)
+    if client in CLIENTS:
+        text = f"{client} says {text.removeprefix(type(cause).__name__).lstrip(': ') or type(cause).__name__}"
     setting = PREFIX + name.upper()
     if not name or setting in text:
         return text

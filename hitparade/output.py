@@ -44,7 +44,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_row(*(_cell(value, name.startswith("…")) for value, name in zip(row, columns, strict=True)))
     if console.measure(table, options=console.options.update(max_width=WIDE)).maximum > console.width:
         table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 0), False
-    console.print(table)
+    with console.capture() as drawn:  # rich itself would end the process where the reader of a pipe has left
+        console.print(table)
+    print(drawn.get(), end="")
 
 
 def _cell(value: object, may_be_shortened: bool) -> Text:

@@ -100,7 +100,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
 def _told(run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], None]":
     def told(trigger: "Trigger") -> None:
         for p in run(trigger):
-            log.info("week %s, group %s: %s by %s, revision %d", p.week, p.group, p.id, p.model, p.revision)
+            log.info("published for week %s, group %s: revision %d, by %s", p.week, p.group, p.revision, p.model)
 
     return told
 
@@ -117,9 +117,10 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
             return 0
         print(f"triggered {', '.join(week.name for week in weeks) or 'nothing: no closed week is without a trigger'}")
         return 0
+    stop = wiring.stop_on_signals()
     log.info("watching for weeks that end, until SIGTERM or Ctrl-C")
     every_s = SCHEDULE_EVERY_S_BY_EVENT_TIME if arguments.event_time else SCHEDULE_EVERY_S
-    triggers.run(wiring.stop_on_signals(), grace, arguments.event_time, every_s)
+    triggers.run(stop, grace, arguments.event_time, every_s)
     return 0
 
 

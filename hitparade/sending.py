@@ -78,8 +78,8 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
         print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
         return 0
     lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
-    print(send_tracks(lines, settings.kafka, settings.topics.tracks))
     stop = wiring.stop_on_signals()
+    print(send_tracks(lines, settings.kafka, settings.topics.tracks), flush=True)
     events = (
         simulator.live(simulation, lambda: datetime.now(UTC), time.sleep, stop.is_set)
         if arguments.live

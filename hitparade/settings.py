@@ -1,5 +1,6 @@
 """Settings from the environment, prefix HITPARADE_: one frozen value, checked once, with all errors at once."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
@@ -13,6 +14,7 @@ from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar
 
 PREFIX = "HITPARADE_"
+ADDRESS = re.compile(r"(?:[A-Z_]+://)?(?:[^\s:;/@\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 RESERVED = {"http_host", "http_port", "metrics_port", "api_token", "api_token_file"}
 """Settings of parts that do not exist yet; they may be set, and change nothing."""
 SASL = {
@@ -34,14 +36,14 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as cause:
-        raise ValueError(f"expected a time zone such as UTC or Europe/Berlin, found {name!r}") from cause
+        raise ValueError("expected a time zone such as UTC or Europe/Berlin") from cause
     return name
 
 
 def _addresses(text: str) -> str:
     for address in text.split(","):
-        host, _, port = address.strip().rpartition(":")
-        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        found = ADDRESS.fullmatch(address.strip())
+        if not found or not 0 < int(found[1]) < 65536:
             raise ValueError("expected host:port, or several separated by commas")
     return text
 
@@ -186,6 +188,9 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+OPTIONAL = {name for name, field in Settings.model_fields.items() if field.default is None}
+
+
 def _found(env: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """What is set, by field, and a sentence for each that cannot be read."""
     found: dict[str, Any] = {}
@@ -193,6 +198,8 @@ def _found(env: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     for name, value in env.items():
         field = name.removeprefix(PREFIX).lower()
         if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_") or field in RESERVED:
+            continue
+        if not value and field in OPTIONAL:  # as compose files write what is not set
             continue
         try:
             field, value = _from_file(field, value)
@@ -238,5 +245,5 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting; `hitparade config` shows those there are"
     shown = "***" if "PASSWORD" in name or "URL" in name or "TOKEN" in name else repr(error["input"])
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "expected to")
+    message = re.sub("^Value error, ", "", re.sub("^(Input|String) should", "expected to", error["msg"]))
     return f"{name}: {message}, found {shown}"

@@ -20,6 +20,7 @@ from features.weeks import Calendar
 
 KINDS = {"play": "plays", "skip": "skips", "like": "likes"}
 LONGEST_QUIET_WEEKS = 53
+GZIP = b"\x1f\x8b"
 
 
 class Counted(NamedTuple):
@@ -40,7 +41,7 @@ def history_from_sessions(
     only a broker's clock could tell.
 
     Args:
-        files: JSON lines, each an event or an array of events; .gz too.
+        files: JSON lines, each an event or an array of events; gzip too.
         tracks_file: JSON lines, each a track; of a track that comes twice, the last.
         calendar: where weeks begin.
         folder: where the history is written.
@@ -69,7 +70,7 @@ def _events(files: Iterable[Path], calendar: Calendar, zone: tzinfo) -> Iterator
 
 def _lines(path: Path) -> Iterator[Any]:
     """The values of a file of JSON lines; what is no JSON, and what is blank, is None."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) if packed.peek(2)[:2] == GZIP else packed as file:
         for line in file:
             try:
                 yield json.loads(line.decode(), parse_constant=_refused)

@@ -209,8 +209,13 @@ def test_records_deleted_before_they_were_counted_are_refused_or_tallied(apache_
     assert (fence.next_offset, fence.tallies) == (20, {"counted": 16, "lost": 4})
 
 
-def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(apache_env: dict[str, str]) -> None:
+@pytest.mark.parametrize("seen", ["missing", "at once"])
+def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
+    apache_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
     settings = Settings.from_env(apache_env)
+    if seen == "missing":  # then the group gets its partitions anew, whatever is known of the topic's id
+        monkeypatch.setattr("consumers.kafka.TOPIC_CHECK_S", 3600)
     topic = settings.topics.sessions
     send(settings, [play(track=f"t{n}") for n in range(10)])
     consumer, stop = wiring.session_consumer(settings, False), threading.Event()
@@ -220,6 +225,8 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(apache_
         wait_until(lambda: consumer.tallies["counted"] == 10, 20, "ten events")
         with KafkaAdminClient(**settings.kafka) as admin:
             admin.delete_topics([topic])
+        if seen == "missing":
+            wait_until(lambda: not consumer.source.consumer.assignment(), 20, "the topic to be missed")
         ensure_topics(settings.kafka, topic_specs(settings.topics, PARTITIONS, settings.weeks_kept))
         send(settings, [play(track=f"new{n}") for n in range(30)])
         wait_until(lambda: len(consumer.stopped) == PARTITIONS, 30, "both partitions to stop")
@@ -246,8 +253,8 @@ def test_a_fence_beyond_the_end_of_its_log_is_refused_and_costs_the_others_nothi
     assert consumer.tallies == Counter(counted=5000)
 
 
-def test_nothing_that_a_producer_can_write_stops_a_partition(env: dict[str, str]) -> None:
-    settings = Settings.from_env(env)
+def test_nothing_that_a_producer_can_write_stops_a_partition(apache_env: dict[str, str]) -> None:
+    settings = Settings.from_env(apache_env)
     producer = build_producer(settings.kafka, compression_type="gzip", max_request_size=2**25)
     for key, value in ((b"key", b"x" * 10_000_000), (b"key", None), (None, b""), (None, b"[" + b"0," * 9999 + b"0]")):
         producer.send(settings.topics.sessions, value, key=key, partition=0)
@@ -296,10 +303,21 @@ def test_consumers_that_come_and_go_count_every_event_once(apache_env: dict[str,
     assert all(consumer.tallies for consumer in consumers[:2])
 
 
+CONSUME = ("-m", "hitparade", "consume", "sessions")
+SOON_MISSED = """
+import os
+from hitparade import wiring
+from hitparade.settings import Settings
+settings = Settings.from_env(os.environ).model_copy(update={"session_timeout_ms": 1500})
+wiring.session_consumer(settings, False).run(wiring.stop_on_signals())
+"""  # a consumer whose partitions go to the next one sooner than settings allow
+
+
 @contextlib.contextmanager
 def process(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "hitparade", "consume", "sessions", *arguments]
-    running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [sys.executable, *(arguments or CONSUME)], cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL
+    )
     try:
         yield running
     finally:
@@ -314,19 +332,18 @@ def counted(settings: Settings) -> Callable[[], int]:
 
 @pytest.mark.timeout(120)
 def test_a_consumer_killed_again_and_again_counts_every_event_once(apache_env: dict[str, str]) -> None:
-    apache_env["HITPARADE_SESSION_TIMEOUT_MS"] = "1500"
     settings, moment = Settings.from_env(apache_env), random.Random(7)
     lines = [play(n % 5, f"t{n % 300}", f"u{n % 17}") for n in range(40_000)]
     send_sessions(lines, settings.kafka, settings.topics.sessions, batch=2)
     now = counted(settings)
     for _ in range(3):
-        with process(apache_env) as running:
+        with process(apache_env, "-c", SOON_MISSED) as running:
             before = now()
             aim = before + moment.randrange(1, 8_000)
             wait_until(lambda aim=aim: now() >= aim or now() == len(lines), 40, "some counts")  # type: ignore[misc]
             running.kill()
     assert now() < len(lines), "the kills came too late to prove anything"
-    with process(apache_env, "--until-idle") as last:
+    with process(apache_env, *CONSUME, "--until-idle") as last:
         assert last.wait(60) == 0
     assert check(settings)["counted"] == len(lines)
 

@@ -361,3 +361,16 @@ def test_a_cluster_counts_as_one_node_does(loose: Redis, prefix: str) -> None:
     assert store.entries(0, store.slice_of("a")) == [entry("a", 1, 1)]
     assert store.drop(0) == 4
     store.client.close()
+
+
+def test_a_redis_that_may_not_write_now_is_unavailable_and_changes_nothing(loose: Redis, prefix: str) -> None:
+    store = CounterStore(loose, prefix, 4)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
+    loose.config_set("min-replicas-to-write", 1)
+    try:
+        before = everything(store)
+        with pytest.raises(StoreUnavailable, match="Redis cannot serve now: .*NOREPLICAS"):
+            store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
+        assert everything(store) == before
+    finally:
+        loose.config_set("min-replicas-to-write", 0)
