@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         return 0
     except USAGE as cause:
         print(f"hitparade: {cause}", file=sys.stderr)
@@ -39,7 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_expected(cause):
             raise
         print(f"hitparade: {sentence(cause, settings)}", file=sys.stderr)
+        _let_go()
         return 1
+
+
+def _let_go() -> None:
+    """Drop what standard output does not take; else the interpreter fails on it once more at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Settings from the environment, prefix HITPARADE_: one frozen value, checked once, with all errors at once."""
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
@@ -67,7 +68,7 @@ def _redis_url(url: SecretStr) -> SecretStr:
 
 
 def _file(path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for whatever is wrong, where Path.is_file() may raise
         raise ValueError("expected a file that is there")
     return path
 

@@ -288,8 +288,8 @@ def test_commands_that_find_no_kafka_end_with_one_sentence_within_15_seconds(
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(env: dict[str, str]) -> None:
-    for arguments in (["config"], ["config", "--json"]):
-        process = start(*arguments, env=env)
+    for arguments in (["config"], ["config", "--json"], ["models"]):
+        process = start(*arguments, env={**env, "PYTHONUNBUFFERED": ""})
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
@@ -301,7 +301,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(env: dict[str, str]) -> None:
 def test_a_full_disk_is_one_sentence(env: dict[str, str]) -> None:
     for arguments in (["config"], ["models"]):
         with open("/dev/full", "w") as full:
-            ended = end(start(*arguments, env=env, stdout=full))
+            ended = end(start(*arguments, env={**env, "PYTHONUNBUFFERED": ""}, stdout=full))
         assert ended.code == 1
         assert ended.err == "hitparade: the output cannot be used: No space left on device\n"
 

@@ -1,5 +1,7 @@
 """The commands that look, on a real broker and a real Redis: lists, counters, why, evaluations, experiments."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -210,7 +212,14 @@ def test_a_list_that_naive_took_over_says_why(capsys: Capture) -> None:
     assert out.endswith("1 of 2 tracks differ (marked *).\n")
 
 
-# Tables
+# Tables, and JSON
+
+
+def test_json_stays_json_where_standard_output_takes_nothing_but_ascii() -> None:
+    written = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(written, encoding="ascii")):
+        output.print_json([{"name": "Größe"}])
+        assert json.loads(written.getvalue()) == {"name": "Größe"}
 
 
 @pytest.fixture

@@ -93,6 +93,12 @@ def test_an_address_without_host_or_port_is_refused(servers: str) -> None:
     assert error.startswith(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: expected host:port")
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/", "x" * 5000, "a\0b"])
+def test_a_certificate_that_is_not_there_is_refused(path: str) -> None:
+    (error,) = errors(KAFKA_SSL_CERTFILE=path)
+    assert error.startswith(f"{PREFIX}KAFKA_SSL_CERTFILE: expected a file that is there, found ")
+
+
 def test_several_brokers_are_separated_by_commas() -> None:
     servers = ["a.b-c:1", "[::1]:2", "10.0.0.1:65535", "SASL_SSL://d:4"]
     assert read(KAFKA_BOOTSTRAP_SERVERS=", ".join(servers)).kafka["bootstrap_servers"] == servers

@@ -369,7 +369,7 @@ def test_a_redis_that_may_not_write_now_is_unavailable_and_changes_nothing(loose
     loose.config_set("min-replicas-to-write", 1)
     try:
         before = everything(store)
-        with pytest.raises(StoreUnavailable, match="Redis cannot serve now: .*NOREPLICAS"):
+        with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
             store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
         assert everything(store) == before
     finally:
