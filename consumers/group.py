@@ -9,7 +9,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import KafkaConfig, TopicWatch, available, build_consumer, end_offsets
+from consumers.kafka import KafkaConfig, TopicWatch, available, build_consumer, end_offsets, leave
 
 log = logging.getLogger(__name__)
 
@@ -77,5 +77,4 @@ class GroupReader:
 
     def close(self) -> None:
         """Leave the group."""
-        with contextlib.suppress(KafkaError):
-            self._consumer.close(timeout_ms=5000)
+        leave(self._consumer)

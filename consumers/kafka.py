@@ -17,6 +17,7 @@ KafkaConfig = Mapping[str, Any]
 FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves on Tansu
 MAX_POLL_RECORDS = 2000
 TOPIC_CHECK_S = 1.0
+LONGEST_JOIN_S = 6.0  # Tansu takes half of the session time-out
 
 
 class KafkaUnavailable(Exception):
@@ -55,8 +56,9 @@ def available(kafka: KafkaConfig) -> Iterator[None]:
     try:
         yield
     except KafkaError as cause:
-        where = kafka.get("bootstrap_servers")
-        raise KafkaUnavailable(f"Kafka at {where} cannot serve now: {type(cause).__name__}: {cause}") from cause
+        where = kafka.get("bootstrap_servers", "")
+        address = where if isinstance(where, str) else ",".join(where)
+        raise KafkaUnavailable(f"Kafka at {address} cannot serve now: {cause}") from cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,16 @@ class TopicWatch:
         """Close the connection, if one was opened."""
         if self._admin is not None:
             self._admin.close()
+
+
+def leave(consumer: KafkaConsumer) -> None:
+    """Leave the group and close; a join under way is finished first, because left half-way it locks Tansu's group."""
+    with contextlib.suppress(KafkaError):
+        deadline = time.monotonic() + LONGEST_JOIN_S
+        while not consumer.assignment() and time.monotonic() < deadline:
+            consumer.poll(timeout_ms=200)
+    with contextlib.suppress(KafkaError):
+        consumer.close(timeout_ms=5000)
 
 
 def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from kafka.errors import IllegalStateError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import KafkaConfig, KafkaUnavailable, TopicWatch, available, build_consumer
+from consumers.kafka import KafkaConfig, KafkaUnavailable, TopicWatch, available, build_consumer, leave
 from features.tally import LogRecord
 
 
@@ -182,8 +182,7 @@ class Source:
 
     def close(self) -> None:
         """Leave the group."""
-        with contextlib.suppress(KafkaError):
-            self.consumer.close(timeout_ms=5000)
+        leave(self.consumer)
         self.watch.close()
 
     def _at(self, partition: int) -> TopicPartition:

@@ -65,19 +65,29 @@ def _handlers_kept() -> Iterator[None]:
 def start(*arguments: str, env: Mapping[str, str], **more: Any) -> subprocess.Popen[str]:
     """Start a command in a process of its own; env comes on top of this process's."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, *arguments], cwd=ROOT, env={**os.environ, **env}, text=True, encoding="utf-8", **{**pipes, **more}
     )
+    started.append(process)
+    return process
+
+
+started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture
+def nothing_left_running() -> Iterator[None]:
+    """Kills what a failed test would leave behind."""
+    yield
+    while started:
+        with started.pop() as process:  # closes its pipes, and waits
+            process.kill()
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals | None = None, timeout_s: float = 30) -> Ended:
     """Send a signal, if one is given, and wait for the end."""
     if number is not None:
         process.send_signal(number)
-    try:
-        out, err = process.communicate(timeout=timeout_s)
-    finally:
-        process.kill()
-        process.wait()
+    out, err = process.communicate(timeout=timeout_s)
     assert "Traceback" not in err
     return Ended(process.returncode, out, err)

@@ -359,3 +359,13 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(apache_env: dict[str, s
     with KafkaAdminClient(**settings.kafka) as admin:
         (group,) = admin.describe_groups([settings.topics.group("sessions")]).values()
     assert group["members"] == []
+
+
+def test_a_consumer_that_is_stopped_while_it_joins_leaves_the_group_to_the_next(env: dict[str, str]) -> None:
+    settings = Settings.from_env(env)
+    send(settings, [play()])
+    hasty, stop = wiring.session_consumer(settings, False), threading.Event()
+    hasty.source.consumer.poll(timeout_ms=500)
+    stop.set()
+    assert hasty.run(stop) == 0
+    assert count(settings).tallies == Counter(counted=1)

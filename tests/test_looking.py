@@ -20,9 +20,11 @@ from hitparade.looking import print_lists
 from producers.playlists import Entry, Evaluation, Playlist
 from producers.publisher import Message
 from tests.builders_weekly import Stage, chart_week, plays, staged
-from tests.commands import Ended, end, run, start
+from tests.commands import Ended, end, nothing_left_running, run, start
 
 Capture = pytest.CaptureFixture[str]
+__all__ = ["nothing_left_running"]
+pytestmark = pytest.mark.usefixtures("nothing_left_running")
 EXPERIMENT = """
 [[experiment]]
 name = "e"
