@@ -1,6 +1,7 @@
 """Counters and catalogue from Redis into history, each week as it stood at one instant."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,18 +57,20 @@ class Snapshot:
                 behind.append(f"{store.topic} partition {partition}: want {end}, have {have}")
         return behind
 
-    def wait_for(self, cuts: Sequence[tuple[CounterStore, str, Mapping[int, int]]], timeout_s: float) -> None:
+    def wait_for(
+        self, cuts: Sequence[tuple[CounterStore, str, Mapping[int, int]]], timeout_s: float, stop: threading.Event
+    ) -> None:
         """Wait until sessions and catalogue have been counted up to the cuts.
 
         Raises:
-            CutTimeout: naming each partition that is behind, what was wanted and what is there.
+            CutTimeout: time is up, or it was told to stop; names each partition that is behind, want and have.
             WrongTopic: the counters are of another topic than a cut.
         """
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         while behind := [text for store, topic_id, cut in cuts for text in self.passes(store, topic_id, cut)]:
-            if time.monotonic() > deadline:
-                raise CutTimeout(f"the counters are behind the cut after {timeout_s:.0f} s: {'; '.join(behind)}")
-            time.sleep(0.05)
+            waited_s = time.monotonic() - began
+            if waited_s > timeout_s or stop.wait(0.05):
+                raise CutTimeout(f"the counters are behind the cut after {waited_s:.0f} s: {'; '.join(behind)}")
 
     def bring_up_to_date(self, until: ChartWeek) -> Standing:
         """Write the weeks up to `until` that history lacks or whose counts have changed, and the catalogue.

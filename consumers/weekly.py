@@ -1,8 +1,9 @@
 """The weekly run: a closed week in, a playlist for each experiment group out."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -73,6 +74,8 @@ class WeeklyRun:
     topics: Topics
     span_weeks: int = 4
     cut_timeout_s: float = 600
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set, it ends the wait for the cut."""
 
     def run(self, trigger: Trigger) -> list[Playlist]:
         """Publish the lists that follow the trigger's week, and what the lists for that week were worth.
@@ -90,7 +93,7 @@ class WeeklyRun:
         stores = {"sessions": counters.store, "tracks": self.snapshot.tracks}
         snapshot = self.snapshot.over(cuts)
         snapshot.wait_for(
-            [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()], self.cut_timeout_s
+            [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()], self.cut_timeout_s, self.stop
         )
         standing = snapshot.bring_up_to_date(week)
         self.playlists.refresh()

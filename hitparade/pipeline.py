@@ -84,7 +84,8 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
     from consumers.triggers import TriggerConsumer
 
     wiring.check_safety(wiring.session_store(settings))
-    run = wiring.weekly_run(settings)
+    stop = wiring.stop_on_signals()
+    run = wiring.weekly_run(settings, stop)
     reader = GroupReader(
         settings.kafka,
         settings.topics.triggers,
@@ -92,7 +93,6 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         settings.session_timeout_ms,
         run.playlists.forget,
     )
-    stop = wiring.stop_on_signals()
     log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic)
     return TriggerConsumer(reader, _told(run.run), stop).consume(arguments.until_idle)
 

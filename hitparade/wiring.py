@@ -144,8 +144,8 @@ def snapshot(settings: Settings) -> Snapshot:
     return Snapshot(counter_reader(settings), track_store(settings), partitions, history(settings))
 
 
-def weekly_run(settings: Settings) -> WeeklyRun:
-    """Everything that a weekly run reads and writes."""
+def weekly_run(settings: Settings, stop: threading.Event | None = None) -> WeeklyRun:
+    """Everything that a weekly run reads and writes; `stop` ends its waiting."""
     from consumers.weekly import WeeklyRun
     from producers.publisher import Publisher
 
@@ -159,6 +159,7 @@ def weekly_run(settings: Settings) -> WeeklyRun:
         settings.topics,
         settings.list_span_weeks,
         settings.cut_timeout_s,
+        stop or threading.Event(),
     )
 
 

@@ -257,14 +257,14 @@ def test_a_cut_that_is_never_reached_names_what_is_missing(counted: Counted) -> 
     counted.count(20, {"a": 1})
     cuts = [(counted.sessions, TOPIC_ID, {0: 5}), (counted.tracks, TOPIC_ID, {0: 0, 1: 2})]
     with pytest.raises(CutTimeout, match=r"after 0 s: \S+ partition 0: want 5, have 1; \S+ partition 1: want 2, have"):
-        counted.snapshot().wait_for(cuts, 0)
+        counted.snapshot().wait_for(cuts, 0, threading.Event())
 
 
 def test_the_cut_is_waited_for_until_the_counters_pass_it(counted: Counted) -> None:
     counted.count(20, {"a": 1})
     later = threading.Timer(0.15, counted.count, (20, {"a": 1}))
     later.start()
-    counted.snapshot().wait_for([(counted.sessions, TOPIC_ID, {0: 2})], 10)
+    counted.snapshot().wait_for([(counted.sessions, TOPIC_ID, {0: 2})], 10, threading.Event())
     assert not counted.snapshot().passes(counted.sessions, TOPIC_ID, {0: 2})
     later.join()
 
@@ -275,7 +275,7 @@ def test_counters_of_another_topic_than_the_cuts_are_refused_even_where_the_cut_
 ) -> None:
     counted.count(20, {"a": 1})
     with pytest.raises(WrongTopic, match="with id topic-2, Redis counts id topic-1"):
-        counted.snapshot().wait_for([(counted.sessions, "topic-2", {0: end})], 0)
+        counted.snapshot().wait_for([(counted.sessions, "topic-2", {0: end})], 0, threading.Event())
 
 
 def test_partitions_that_a_topic_was_given_since_are_read_too(counted: Counted) -> None:

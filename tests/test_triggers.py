@@ -25,6 +25,7 @@ from producers.publisher import Message, NotAcknowledged, Publisher
 from producers.topics import TopicSpec, ensure_topics
 from producers.triggers import Trigger
 from tests.builders_weekly import Stage, chart_week, plays, staged
+from tests.servers import wait_until
 
 
 def fields(week: str = "2023-W24", **changes: Any) -> dict[str, Any]:
@@ -326,3 +327,47 @@ def test_a_run_longer_than_the_poll_interval_costs_no_membership(
     assert TriggerConsumer(reader, long_run, threading.Event()).consume(until_idle=True) == 0
     assert asked == ["2023-W20", "2023-W21"]
     assert len(n_assigned) == 1
+
+
+def test_a_stop_ends_the_wait_for_a_cut_and_leaves_the_trigger_uncommitted(
+    embedded_stack: Embedded, redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    with staged(embedded_stack.kafka, redis_url, prefix, tmp_path) as stage:
+        stage.send(plays(20, {"a": 1}), plays(21, {"a": 1}))
+        stage.count()
+        stage.send(plays(21, {"a": 1}))
+        trigger, stop = stage.triggers.fire(chart_week(20), "manual"), threading.Event()
+        run = replace(stage.weekly_run(), stop=stop)
+        reader: Any = OneTrigger(trigger.message("triggers").value or b"")
+        consuming = threading.Thread(target=TriggerConsumer(reader, run.run, stop).consume)
+        consuming.start()
+        wait_until(lambda: reader.n_polls > 0, what="the trigger to be taken")
+        stop.set()
+        consuming.join(10)
+        assert not consuming.is_alive()
+        assert not reader.committed
+        assert stage.published() == []
+
+
+@dataclass
+class OneTrigger:
+    """A group reader that has one record."""
+
+    value: bytes
+    n_polls: int = 0
+    committed: bool = False
+    topic: str = "triggers"
+    offset: int = 0
+
+    def poll(self, timeout_s: float) -> Any:
+        self.n_polls += 1
+        return self if self.n_polls == 1 else None
+
+    def keep_membership(self) -> None:
+        """Nobody asks."""
+
+    def commit(self, record: Any) -> None:
+        self.committed = True
+
+    def close(self) -> None:
+        """Nothing is open."""
