@@ -9,7 +9,8 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import KafkaConfig, TopicWatch, available, build_consumer, end_offsets, leave
+from consumers.kafka import TopicWatch, available, build_consumer, end_offsets, leave
+from producers.kafka import KafkaConfig
 
 log = logging.getLogger(__name__)
 

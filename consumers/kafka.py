@@ -11,9 +11,10 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
+from producers.kafka import KafkaConfig
+
 log = logging.getLogger(__name__)
 
-KafkaConfig = Mapping[str, Any]
 FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves on Tansu
 MAX_POLL_RECORDS = 2000
 TOPIC_CHECK_S = 1.0

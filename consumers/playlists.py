@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaConfig, TopicWatch, read_to_end
+from consumers.kafka import TopicWatch, read_to_end
+from producers.kafka import KafkaConfig
 from producers.playlists import Playlist
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaConfig, KafkaUnavailable, TopicWatch, end_offsets, read_to_end
+from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, read_to_end
 from features.reader import CounterReader, Standing, WeekError
 from features.store import StoreUnavailable
 from features.topics import Topics
 from features.weeks import ChartWeek
+from producers.kafka import KafkaConfig
 from producers.publisher import NotAcknowledged, Publisher
 from producers.triggers import Reason, Trigger
 

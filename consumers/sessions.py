@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from consumers.kafka import KafkaConfig
 from consumers.loop import Consumer, Stopped
 from consumers.source import Batch, Source
 from features.store import LAYOUT, CounterStore, Fence
 from features.tally import Assignment, Part, Rules, tally
 from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar, ChartWeek
+from producers.kafka import KafkaConfig
 from producers.letters import Letters
 
 

@@ -12,8 +12,9 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import KafkaConfig, KafkaUnavailable, TopicWatch, available, build_consumer, leave
+from consumers.kafka import KafkaUnavailable, TopicWatch, available, build_consumer, leave
 from features.tally import LogRecord
+from producers.kafka import KafkaConfig
 
 
 class OutOfRange(Exception):
@@ -166,15 +167,6 @@ class Source:
         offsets = {self._at(p): OffsetAndMetadata(offset, "", -1) for p, offset in self._next.items()}
         if offsets:
             self.consumer.commit_async(offsets)
-
-    def lags(self) -> dict[int, int | None]:
-        """Records not yet applied, by started partition; None until the first answer."""
-        lags: dict[int, int | None] = {}
-        for partition, offset in self._next.items():
-            with contextlib.suppress(IllegalStateError):
-                end = self.consumer.highwater(self._at(partition))
-                lags[partition] = None if end is None else end - offset
-        return lags
 
     def topic_id(self) -> str:
         """The topic's id, at most a second old."""

@@ -5,13 +5,13 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaConfig
 from consumers.loop import Consumer
 from consumers.source import Batch, Source
 from features.store import LAYOUT, CounterStore
 from features.tally import CatalogueEntry, LogRecord, Part, SetAside
 from features.topics import Topics
 from features.tracks import Track
+from producers.kafka import KafkaConfig
 from producers.letters import Letters
 
 MOST_ENTRIES = 2000  # in one atomic step

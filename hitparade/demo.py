@@ -14,7 +14,6 @@ from hitparade.looking import print_lists
 from hitparade.settings import Settings, zone
 from hitparade.steps import Listening, Outcome, steps
 
-SESSION_TIMEOUT_MS = 6000  # joining a group takes half of it on the embedded broker
 USERS, TRACKS = 400, 2000
 NEXT = """
 What to try next:
@@ -37,10 +36,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     with embedded() as stack, tempfile.TemporaryDirectory(prefix="hitparade-") as folder:
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HITPARADE_KAFKA_")},
-            "HITPARADE_KAFKA_BOOTSTRAP_SERVERS": stack.kafka,
-            "HITPARADE_REDIS_URL": stack.redis_url,
-            "HITPARADE_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
-            "HITPARADE_PARTITIONS": "3",
+            **stack.environment,
             "HITPARADE_DATA_DIR": folder,
         }
         if settings.experiment_file:  # the consumers run in another folder

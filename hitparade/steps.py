@@ -13,6 +13,7 @@ from subprocess import Popen
 
 from consumers.kafka import follow
 from features.store import OUTCOMES
+from features.table import N_WEEKS
 from features.weeks import ChartWeek
 from hitparade import output, wiring
 from hitparade.processes import child, last_lines, leash
@@ -21,7 +22,7 @@ from producers.playlists import Playlist
 from producers.sessions import event_time
 
 TRAIN_AFTER_WEEKS = 8
-WEEKS_AHEAD = 3  # triggers on their way before the next week is sent: fewer than the weeks that stay counted
+WEEKS_AHEAD = 3  # triggers on their way before the next week is sent
 PATIENCE_S = 120
 Tell = Callable[[str], None]
 
@@ -80,13 +81,13 @@ def steps(
     consumers = [*[("consume", "sessions")] * n_session_consumers, ("consume", "tracks"), ("consume", "weekly")]
     with tempfile.TemporaryDirectory(prefix="hitparade-") as logs, _processes(consumers, env, Path(logs)) as processes:
         tell(str(send_tracks(listening.tracks, settings.kafka, settings.topics.tracks)))
-        pipeline = _Pipeline(settings, processes, batch, train_after, tell, advance)
-        try:
-            for week, lines in _by_week(settings, listening.events):
-                pipeline.send(week, lines)
-            pipeline.finish()
-        except DemoError as cause:
-            raise DemoError(f"{cause}\n{_last_words(Path(logs))}") from cause
+        with contextlib.closing(_Pipeline(settings, processes, batch, train_after, tell, advance)) as pipeline:
+            try:
+                for week, lines in _by_week(settings, listening.events):
+                    pipeline.send(week, lines)
+                pipeline.finish()
+            except DemoError as cause:
+                raise DemoError(f"{cause}\n{_last_words(Path(logs))}") from cause
     return pipeline.outcome
 
 
@@ -152,15 +153,17 @@ class _Pipeline:
         """Send a week's events, then trigger the weeks that it closes."""
         from producers.sessions import send_sessions
 
+        kept = week.span(self.settings.weeks_kept)
+        if self.waiting and self.waiting[0].before(N_WEEKS - 1) < kept[0]:
+            self._await_lists(at_most=0)  # these events would remove what the lists are made of
         sent = send_sessions(
             lines, self.settings.kafka, self.settings.topics.sessions, batch=self.batch, progress=self.advance
         )
         if not sent.is_complete:
             raise DemoError(str(sent))
-        if self.newest is not None:
-            for closed in week.span((week.first_day - self.newest.first_day).days // 7 + 1)[:-1]:
-                if closed in week.span(self.settings.weeks_kept):  # after a long silence the oldest are gone
-                    self._close(closed)
+        if self.newest in kept:  # else a silence was so long that nothing is left to make lists of
+            for closed in kept[kept.index(self.newest) : -1]:
+                self._close(closed)
         self.newest = week
 
     def _close(self, week: ChartWeek) -> None:
@@ -168,7 +171,7 @@ class _Pipeline:
         self.waiting.append(week)
         self.outcome.closed.append(week.name)
         is_time_to_train = len(self.outcome.closed) == self.train_after
-        self._await_lists(at_most=0 if is_time_to_train else min(WEEKS_AHEAD, self.settings.weeks_kept - 5))
+        self._await_lists(at_most=0 if is_time_to_train else WEEKS_AHEAD)
         if is_time_to_train:
             self._train(week)
 
@@ -221,3 +224,8 @@ class _Pipeline:
             time.sleep(0.05)
         tallies = {name: sum(fence.tallies.get(name, 0) for fence in fences.values()) for name in OUTCOMES}
         self.outcome.tallies = {"read": sum(tallies.values()), **tallies}
+
+    def close(self) -> None:
+        """Let go of what reads and what publishes."""
+        self.published.close()
+        self.triggers.publisher.close()

@@ -67,17 +67,6 @@ class Experiment:
         weights = sorted((group.name, float(group.weight)) for group in self.groups)
         return hashlib.sha256(json.dumps([self.name, self.salt, weights]).encode()).hexdigest()[:16]
 
-    def model_of(self, group: str) -> str:
-        """The model that makes this group's list.
-
-        Raises:
-            ExperimentError: there is no such group.
-        """
-        models = {known.name: known.model for known in self.groups}
-        if group not in models:
-            raise ExperimentError(f"experiment {self.name!r} has no group {group!r}; it has {', '.join(models)}")
-        return models[group]
-
     def holds_in(self, week: ChartWeek) -> bool:
         """Whether the week is one of its own."""
         return (self.first_week or week) <= week <= (self.last_week or week)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.table import KINDS, FeatureTable
-from models.scoring import Scores
+from models.scoring import Scores, top_rows
 
 PLAYS = KINDS.index("plays")
 LENGTH = 50
@@ -46,11 +46,9 @@ class Best:
 
     def add(self, table: FeatureTable, scores: Scores) -> None:
         """Let the listed tracks of a table compete: highest score first, equal scores by track id."""
-        rows = np.flatnonzero(table.listed)
-        if len(rows) > self.length:
-            least = np.partition(scores[rows], -self.length)[-self.length]
-            rows = rows[scores[rows] >= least]
-        found = [self._place(table, scores, int(row)) for row in rows]
+        listed = np.flatnonzero(table.listed)
+        best = listed[top_rows(table.track_ids[listed], scores[listed], self.length)]
+        found = [self._place(table, scores, int(row)) for row in best]
         self.places = heapq.nsmallest(self.length, self.places + found, key=lambda p: (-p.score, p.track_id))
 
     @staticmethod

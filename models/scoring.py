@@ -58,8 +58,13 @@ def top_tracks(track_ids: Sequence[str] | NDArray[np.object_], scores: Scores, k
     Raises:
         ScoringError: a score is not finite, so that its rank would mean nothing.
     """
+    return [track_ids[row] for row in top_rows(track_ids, scores, k)]
+
+
+def top_rows(track_ids: Sequence[str] | NDArray[np.object_], scores: Scores, k: int) -> list[int]:
+    """The places of those tracks in track_ids, in the same order."""
     scores = checked(scores, len(track_ids))
     # Python compares only the tracks that reach the k-th best score, not the whole catalogue.
     least = np.partition(scores, -k)[-k] if 0 < k < len(scores) else -np.inf
     rows: list[int] = np.flatnonzero(scores >= least).tolist()
-    return [track_ids[row] for row in heapq.nsmallest(k, rows, key=lambda row: (-scores[row], track_ids[row]))]
+    return heapq.nsmallest(k, rows, key=lambda row: (-scores[row], track_ids[row]))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -325,6 +326,13 @@ def process(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[b
         running.wait()
 
 
+def resident_mib(running: subprocess.Popen[bytes]) -> float:
+    """The memory that a process holds; 0 where the system does not tell."""
+    status = Path(f"/proc/{running.pid}/status")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else 0.0
+
+
 def counted(settings: Settings) -> Callable[[], int]:
     store: CounterStore = wiring.session_store(settings)
     return lambda: sum(fence.tallies.get("counted", 0) for fence in store.fences(range(PARTITIONS)).values())
@@ -341,6 +349,7 @@ def test_a_consumer_killed_again_and_again_counts_every_event_once(apache_env: d
             before = now()
             aim = before + moment.randrange(1, 8_000)
             wait_until(lambda aim=aim: now() >= aim or now() == len(lines), 40, "some counts")  # type: ignore[misc]
+            assert resident_mib(running) < 150
             running.kill()
     assert now() < len(lines), "the kills came too late to prove anything"
     with process(apache_env, *CONSUME, "--until-idle") as last:
@@ -354,6 +363,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(apache_env: dict[str, s
     now = counted(settings)
     with process(apache_env) as running:
         wait_until(lambda: now() == 100, 20, "a hundred events")
+        assert resident_mib(running) < 80
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
     with KafkaAdminClient(**settings.kafka) as admin:

@@ -16,6 +16,7 @@ from redis import Redis
 from hitparade import embedded as module
 from hitparade.embedded import Embedded, EmbeddedError, embedded
 from hitparade.processes import HOST, leash
+from hitparade.settings import Settings
 from tests.servers import ROOT, missing, wait_until
 
 FOREGROUND = "import sys; from hitparade.embedded import run; sys.exit(run())"
@@ -230,16 +231,18 @@ def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.
     with python(FOREGROUND) as command:
         assert command.stdout is not None
         assert command.stderr is not None
-        kafka, redis_url = (command.stdout.readline().removeprefix("export ").strip().split("=") for _ in range(2))
-        assert (kafka[0], redis_url[0]) == ("HITPARADE_KAFKA_BOOTSTRAP_SERVERS", "HITPARADE_REDIS_URL")
-        assert listens(kafka[1])
-        assert listens(redis_url[1])
+        exports = [command.stdout.readline().removeprefix("export ").strip().split("=") for _ in range(4)]
+        settings = Settings.from_env({name: value for name, value in exports})
+        kafka, redis_url = settings.kafka_bootstrap_servers, settings.redis_url.get_secret_value()
+        assert (settings.partitions, settings.session_timeout_ms) == (3, 6000)
+        assert listens(kafka)
+        assert listens(redis_url)
         os.killpg(command.pid, number)  # as a terminal does: to all of the job
         assert command.wait(10) == 0
         assert command.stdout.read() == ""
         assert command.stderr.read() == "Both are up; Ctrl-C ends them.\n"
-        assert not listens(kafka[1])
-        assert not listens(redis_url[1])
+        assert not listens(kafka)
+        assert not listens(redis_url)
 
 
 def test_the_command_says_which_server_has_ended() -> None:

@@ -137,13 +137,6 @@ def test_the_fingerprint_tells_what_assigns_and_nothing_else() -> None:
     assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
-def test_a_group_has_its_model_and_a_stranger_is_named() -> None:
-    arms = load(None, CALENDAR).in_force(week("2023-W24"))
-    assert (arms.model_of("control"), arms.model_of("treatment")) == ("linear", "neural")
-    with pytest.raises(ExperimentError, match="has no group 'nobody'; it has control, treatment"):
-        arms.model_of("nobody")
-
-
 def test_the_default_file_is_two_halves_in_every_week() -> None:
     experiments = load(None, CALENDAR)
     arms = experiments.in_force(week("1990-W01"))
@@ -156,7 +149,7 @@ def test_the_default_file_is_two_halves_in_every_week() -> None:
 
 def test_outside_any_experiment_everyone_is_in_one_group_with_the_linear_model() -> None:
     assert EVERYONE.group_of("101") == "all"
-    assert EVERYONE.model_of("all") == "linear"
+    assert [group.model for group in EVERYONE.groups] == ["linear"]
 
 
 def test_a_week_is_counted_under_the_experiment_that_holds_in_it(written: Write) -> None:

@@ -15,6 +15,7 @@ from hitparade.embedded import Embedded
 from hitparade.settings import Settings
 from producers.files import read_lines
 from producers.sessions import in_event_time
+from tests.builders import play
 
 KINDS = {"play": "plays", "skip": "skips", "like": "likes"}
 PIPELINE_TIMEOUT_S = 170
@@ -210,3 +211,15 @@ def test_every_list_whose_week_has_closed_is_evaluated_beside_naive(run: Run) ->
     last = evaluations[max(closed)]
     assert last.n_ranked == 22_412
     assert set(last.metrics) == set(last.naive) >= {"precision_at_50", "ndcg_at_50", "captured_plays", "criterion"}
+
+
+@pytest.mark.timeout(PIPELINE_TIMEOUT_S)
+def test_a_silence_longer_than_the_weeks_kept_is_passed_over(
+    embedded_stack: Embedded, prefix: str, tmp_path: Path
+) -> None:
+    env = {**embedded_stack.environment, "HITPARADE_TOPIC_PREFIX": prefix, "HITPARADE_DATA_DIR": str(tmp_path)}
+    events = [play(weeks) for weeks in (0, 1, 40, 41, 43)]
+    outcome = steps.steps({**os.environ, **env}, steps.Listening([("a", b'{"id": "a"}')], events))
+    assert outcome.closed == ["2023-W24", "2024-W12", "2024-W13", "2024-W14"]
+    assert {playlist.closed_week for playlist in outcome.playlists} == set(outcome.closed)
+    assert outcome.tallies["counted"] == 5
