@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -99,15 +99,25 @@ class Totals:
     stream_time: datetime | None = None
 
 
-def recount(log: Iterable[LogRecord], weeks_kept: int = 12, tolerance: timedelta = timedelta(minutes=10)) -> Totals:
-    """Count a partition's log in weeks from Monday, UTC; users of an even length are one group."""
+def _halves(user: str) -> str:
+    """Users of an even length are one group."""
+    return "even" if len(user) % 2 == 0 else "odd"
+
+
+def recount(
+    log: Iterable[LogRecord],
+    weeks_kept: int = 12,
+    tolerance: timedelta = timedelta(minutes=10),
+    group_of: Callable[[str], str] = _halves,
+) -> Totals:
+    """Count a partition's log in weeks from Monday, UTC."""
     totals = Totals()
     for record in log:
         for index, element in enumerate([None] if record.value is None else split(record.value)):
             latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=record.timestamp) + tolerance
             verdict = judge(element)
             if isinstance(verdict, tuple):
-                verdict = _settle(totals, verdict, record, latest, weeks_kept)
+                verdict = _settle(totals, verdict, record, latest, weeks_kept, group_of)
             if verdict in ("counted", "ignored"):
                 totals.outcomes[verdict] += 1
                 continue
@@ -122,13 +132,20 @@ def recount(log: Iterable[LogRecord], weeks_kept: int = 12, tolerance: timedelta
     return totals
 
 
-def _settle(totals: Totals, event: Event, record: LogRecord, latest: datetime, weeks_kept: int) -> str:
+def _settle(
+    totals: Totals,
+    event: Event,
+    record: LogRecord,
+    latest: datetime,
+    weeks_kept: int,
+    group_of: Callable[[str], str],
+) -> str:
     time, user, track, kind = event
     if record.timestamp >= 0 and time > latest:
         return "future"
     if time.date() >= date(9999, 12, 27):  # that week ends in the year 10000
         return "timestamp"
-    week, group = _week(time), "even" if len(user) % 2 == 0 else "odd"
+    week, group = _week(time), group_of(user)
     if week < _oldest(totals.stream_time, weeks_kept):
         return "late"
     totals.stream_time = max(time, totals.stream_time or time)
