@@ -42,7 +42,6 @@ class GroupReader:
             auto_offset_reset="earliest",
             max_poll_records=1,
             session_timeout_ms=session_timeout_ms,
-            heartbeat_interval_ms=session_timeout_ms // 3,
         )
         self._consumer.subscribe([topic], listener=_Calling(on_assigned))
         self._consumer.partitions_for_topic(topic)

@@ -11,14 +11,21 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
-from producers.kafka import KafkaConfig
+from producers.kafka import RECONNECT_MS, KafkaConfig
 
 log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves on Tansu
 MAX_POLL_RECORDS = 2000
 TOPIC_CHECK_S = 1.0
+LONGEST_HEARTBEAT_MS = 3000  # by their heartbeats members learn that the group changes, however long a session lasts
 LONGEST_JOIN_S = 6.0  # Tansu takes half of the session time-out
+ADMIN = {
+    "bootstrap_timeout_ms": 12_000,
+    "reconnect_backoff_max_ms": RECONNECT_MS,
+    "request_timeout_ms": 5_000,  # how long it takes to know of a broker that it hangs, and to ask another
+}
+PROBE_S = 2.0  # a broker answers a fetch within FETCH_WAIT_MS, with records if there are any
 
 
 class KafkaUnavailable(Exception):
@@ -41,11 +48,13 @@ def build_consumer(kafka: KafkaConfig, **overrides: Any) -> KafkaConsumer:
         "bootstrap_timeout_ms": 10_000,
         "enable_auto_commit": False,
         "fetch_max_wait_ms": FETCH_WAIT_MS,
+        "heartbeat_interval_ms": min(LONGEST_HEARTBEAT_MS, overrides.get("session_timeout_ms", 9000) // 3),
         "isolation_level": "read_committed",
         "max_poll_records": MAX_POLL_RECORDS,
         "metadata_max_age_ms": 3000,
         "metrics_enabled": False,
         "partition_assignment_strategy": [RangePartitionAssignor],
+        "reconnect_backoff_max_ms": RECONNECT_MS,
     }
     with available(kafka):
         return KafkaConsumer(**{**settings, **kafka, **overrides})
@@ -100,7 +109,7 @@ class TopicWatch:
     def _ask(self, topic: str) -> TopicFacts:
         with available(self.kafka):
             if self._admin is None:
-                self._admin = KafkaAdminClient(**{"bootstrap_timeout_ms": 10_000, **self.kafka})
+                self._admin = KafkaAdminClient(**{**ADMIN, **self.kafka})
             (found,) = self._admin.describe_topics([topic])
         partitions = tuple(sorted(p["partition_index"] for p in found["partitions"]))
         if found["error_code"] != 0 or not partitions:
@@ -120,7 +129,7 @@ def leave(consumer: KafkaConsumer) -> None:
         while not consumer.assignment() and time.monotonic() < deadline:
             consumer.poll(timeout_ms=200)
     with contextlib.suppress(KafkaError):
-        consumer.close(timeout_ms=5000)
+        consumer.close(timeout_ms=2000)  # with the wait above it is well within the 10 s that supervisors give
 
 
 def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
@@ -155,16 +164,51 @@ def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict
     return ends
 
 
+def readable(kafka: KafkaConfig, topic: str, positions: Mapping[int, int]) -> dict[int, int]:
+    """The partitions of which there is something to read at these positions, and where their logs end.
+
+    It is tried, because the end of a log alone does not tell: an open transaction holds back what lies behind it.
+
+    Raises:
+        KafkaUnavailable: a partition has not answered.
+    """
+    ends = end_offsets(kafka, {topic: sorted(positions)})[topic]
+    behind = {TopicPartition(topic, p): position for p, position in positions.items() if ends[p] > position}
+    found: dict[int, int] = {}
+    if not behind:
+        return found
+    deadline = time.monotonic() + PROBE_S
+    with contextlib.closing(_lone_consumer(kafka, set(behind), positions)) as consumer:
+        while len(found) < len(behind) and time.monotonic() < deadline:
+            with available(kafka):
+                consumer.poll(timeout_ms=100)
+            found = {p.partition: ends[p.partition] for p, at in behind.items() if (consumer.position(p) or 0) > at}
+    return found
+
+
 def read_to_end(kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]) -> list[Any]:
     """Every record from `starts` (0 where not named) to the end of the topic as it is now, by partition and offset."""
+    records = stream_to_end(kafka, topic, partitions, starts)
+    return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def stream_to_end(
+    kafka: KafkaConfig, topic: str, partitions: Sequence[int], starts: Mapping[int, int]
+) -> Generator[Any, None, None]:
+    """As read_to_end, but as the records come: those of one partition in their order, and none is kept."""
     ends = end_offsets(kafka, {topic: partitions})[topic]
     reading = {TopicPartition(topic, p): end for p, end in ends.items() if starts.get(p, 0) < end}
-    records: list[Any] = []
-    with contextlib.closing(_lone_consumer(kafka, set(reading), starts)) as consumer, available(kafka):
-        while any((consumer.position(partition) or 0) < end for partition, end in reading.items()):
-            for found in consumer.poll(timeout_ms=200).values():
-                records += found
-    return sorted(records, key=lambda record: (record.partition, record.offset))
+    with contextlib.closing(_lone_consumer(kafka, set(reading), starts)) as consumer:
+        while any(_position(kafka, consumer, partition) < end for partition, end in reading.items()):
+            with available(kafka):
+                found = consumer.poll(timeout_ms=200)
+            for partition, records in found.items():
+                yield from [record for record in records if record.offset < reading[partition]]
+
+
+def _position(kafka: KafkaConfig, consumer: KafkaConsumer, partition: TopicPartition) -> int:
+    with available(kafka):
+        return consumer.position(partition) or 0
 
 
 def follow(

@@ -15,9 +15,11 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from consumers.health import Health
 from consumers.kafka import KafkaUnavailable, end_offsets
 from consumers.source import Batch, OutOfRange, Source
-from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
+from consumers.watchdog import Watchdog
+from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged, counted_as
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
 
@@ -25,7 +27,9 @@ log = logging.getLogger(__name__)
 
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
-LONGEST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 5.0
+LOOK_EVERY_S = 5.0
+BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
 
 class Stopped(Exception):
@@ -45,12 +49,17 @@ class Sink(Protocol):
 Decide = Callable[[Batch, datetime | None], Iterable[Part]]
 
 
+def longer(pause_s: float) -> float:
+    """The pause after that one."""
+    return min(LONGEST_PAUSE_S, max(0.2, 2 * pause_s))
+
+
 @dataclass(slots=True)
 class Consumer:
     """One process' share of a topic, counted into Redis.
 
-    decide turns a span into parts, purely; settings are what the fence must agree with; check refuses a fence for a
-    reason of the consumer's own.
+    decide turns a span into parts, by the log and by what Redis remembers at its start; settings are what the fence
+    must agree with; check refuses a fence for a reason of the consumer's own.
     """
 
     source: Source
@@ -62,7 +71,21 @@ class Consumer:
     accept_loss: bool = False
     tallies: Counter[str] = field(default_factory=Counter)
     stopped: dict[int, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    health: Health = field(init=False)
+    n_stalls: int = 0
+    """How often the watchdog has found a partition that stood still while its log went on."""
     _stream_times: dict[int, datetime | None] = field(default_factory=dict)
+    _rebuilt: dict[int, int] = field(default_factory=dict)
+    _watchdog: Watchdog = field(default_factory=Watchdog)
+    _looked: float | None = None  # None: everything must be asked after before all is well
+    _failing: set[int] = field(default_factory=set)
+    _reached: dict[int, int] = field(default_factory=dict)
+    _resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # when to try again, and the pause before
+    _beyond_end: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.health = Health(self.clock())
 
     def run(self, stop: threading.Event, until_idle: bool = False) -> int:
         """Consume until told to stop, or until everything has been read; return the exit code."""
@@ -73,44 +96,112 @@ class Consumer:
                 try:
                     if self.step():
                         idle_since = time.monotonic()
-                    pause_s = 0.0
+                    if not self._failing:
+                        pause_s = 0.0
                     if until_idle and time.monotonic() > idle_since + POLL_TIMEOUT_S and self.has_read_everything():
                         break
+                except StoreUnavailable as cause:
+                    self._stumbled(cause)  # its partition rests; those of another node of Redis go on
                 except PASSING as cause:
-                    pause_s = min(LONGEST_PAUSE_S, max(0.2, 2 * pause_s))
-                    log.warning("%s; trying again in about %.1f s", cause, pause_s)
-                    self.source.rewind()
+                    self._stumbled(cause)
+                    pause_s = longer(pause_s)
                     stop.wait(pause_s * random.uniform(0.5, 1.0))
         finally:
+            self.health.ended(self.clock())
             self.source.close()
             self.letters.close()
         return 1 if self.stopped else 0
 
+    def _stumbled(self, cause: Exception) -> None:
+        self._looked = None
+        self._watchdog.forget()
+        self.health.failed(str(cause), self.clock())
+        self.source.rewind()
+
     def step(self) -> bool:
         """Poll once and apply what came; True if anything did."""
+        self.health.turned(self.clock())
         for partition in list(self.source.waiting):
-            self._guarded(partition, partial(self.begin, partition))
-        try:
-            batches = self.source.poll(POLL_TIMEOUT_S)
-        except OutOfRange as cause:
-            self.source.rewind()  # what came of the other partitions has not been applied
-            for partition in cause.partitions:
-                self._guarded(partition, partial(self._refuse_beyond_end, partition))
-            return False
+            if self.clock() >= self._resting.get(partition, (0.0, 0.0))[0]:
+                self._guarded(partition, partial(self.begin, partition))
+        batches = self._poll()
         for batch in batches:
             self._guarded(batch.partition, partial(self.drain, batch))
         if batches:
             self.source.commit()
+            self.health.progressed(self.clock())
+        self._look()
+        self._tell()
         return bool(batches)
+
+    def _poll(self) -> Sequence[Batch]:
+        try:
+            return self.source.poll(POLL_TIMEOUT_S)
+        except OutOfRange as cause:
+            self.source.rewind()  # what came of the other partitions has not been applied
+            for partition in cause.partitions:
+                self._guarded(partition, partial(self._refuse_beyond_end, partition))
+            return ()
+
+    def _look(self) -> None:
+        """Ask after what no poll tells: an outage of Kafka, another fence in Redis, a partition that gives nothing."""
+        now = self.clock()
+        self._watchdog.note(self.source.positions, now)
+        self._beyond_end = {p: since for p, since in self._beyond_end.items() if self.source.holds(p)}
+        if self._looked is not None and now < self._looked + LOOK_EVERY_S:
+            return
+        identity = self.source.topic_id()
+        self._cure(self._watchdog.convicted(), now)
+        for partition, position in list(self.source.positions.items()):
+            self._guarded(partition, partial(self._compare, partition, position, identity))
+        for partition in list(self._beyond_end):
+            self._guarded(partition, partial(self._refuse_beyond_end, partition))
+        if suspects := self._watchdog.suspects(now):
+            self._watchdog.accuse(self.source.withheld(suspects))
+        self._looked = now
+
+    def _compare(self, partition: int, position: int, topic_id: str) -> None:
+        """Notice a Redis that was emptied or went back, though nothing comes that it could refuse."""
+        fence = self.store.fence(partition)
+        ours = (position, counted_as(topic_id, self._rebuilt.get(partition, 0)))
+        found = fence and (fence.next_offset, fence.identity)
+        if found != ours:
+            raise Fenced(f"{self.source.topic} partition {partition}: expected the fence at {ours}, found {found}")
+
+    def _cure(self, silent: Mapping[int, int], now: float) -> None:
+        for partition, end in silent.items():
+            position = self.source.positions[partition]
+            log.warning(
+                "%s partition %d has given nothing for %.0f s: it stands at offset %d, its log goes on to %d (lag %d); "
+                "rebuilding the consumer",
+                *(self.source.topic, partition, self._watchdog.still_s(partition, now), position, end, end - position),
+            )
+        if silent:
+            self.n_stalls += len(silent)
+            self.source.rebuild()
+            self._watchdog.forget()
+
+    def _tell(self) -> None:
+        """Keep the health: a turn has gone well, but for what is stopped, or failed and was not tried again."""
+        self._failing &= {*self.source.positions, *self.source.waiting}
+        troubles = [f"partition {p} is stopped: {why}" for p, why in self.stopped.items() if self.source.holds(p)]
+        troubles += [f"partition {p} waits, because its log ends before its fence" for p in self._beyond_end]
+        if troubles:
+            self.health.failed("; ".join(troubles), self.clock())
+        elif not self._failing:
+            self.health.recovered(self.clock())
 
     def drain(self, batch: Batch) -> None:
         """Move one span from Kafka into Redis."""
         for part in self.decide(batch, self._stream_times.get(batch.partition)):
             self.letters.send(batch.partition, part.set_aside)
-            self.store.apply(batch.partition, self.source.topic_id(), part)
+            identity = counted_as(self.source.topic_id(), self._rebuilt.get(batch.partition, 0))
+            self.store.apply(batch.partition, identity, part)
             self.source.applied(batch.partition, part.end)
+            self._reached[batch.partition] = part.end
             self._stream_times[batch.partition] = part.stream_time
             self.tallies += part.tallies
+        self._failing.discard(batch.partition)
 
     def _guarded(self, partition: int, action: Callable[[], None]) -> None:
         """Do it; a partition that stands elsewhere begins anew, one that cannot be counted on stops alone."""
@@ -119,11 +210,22 @@ class Consumer:
         except Fenced as cause:
             log.info("%s; reading the fence again", cause)
             self.source.wait(partition)
+        except PASSING as cause:
+            self._failing.add(partition)
+            if isinstance(cause, StoreUnavailable):
+                self._rest(partition)
+            raise
         except (TopicChanged, Stopped) as cause:
             reason = f"{cause}. {self._way_out()}" if isinstance(cause, TopicChanged) else str(cause)
             log.error("partition %d of %s is stopped: %s", partition, self.source.topic, reason)
             self.stopped[partition] = reason
             self.source.stop(partition)
+
+    def _rest(self, partition: int) -> None:
+        """Leave a partition alone for longer and longer: not all of them need be on one node of Redis."""
+        pause_s = longer(self._resting.get(partition, (0.0, 0.0))[1])
+        self._resting[partition] = (self.clock() + pause_s * random.uniform(0.5, 1.0), pause_s)
+        self.source.wait(partition)
 
     def begin(self, partition: int) -> None:
         """Read the partition from its fence on; make the fence where there is none.
@@ -146,7 +248,17 @@ class Consumer:
         self.check(fence)
         start = self._after_loss(partition, fence)
         self._stream_times[partition] = fence.stream_time
+        self._rebuilt[partition] = fence.rebuilt
         self.stopped.pop(partition, None)
+        if start < self._reached.get(partition, 0):
+            log.warning(
+                "%s: Redis went back from offset %d to %d; counting again", where, self._reached[partition], start
+            )
+        self._reached[partition] = start
+        if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
+            self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time))
+            self._resting.pop(partition)
+        self._failing.discard(partition)
         self.source.start(partition, start)
 
     def _first_fence(self, partition: int) -> Fence:
@@ -158,7 +270,8 @@ class Consumer:
                 f"{committed}, and its log begins at {log_start}: Redis was emptied, and the log has lost what was "
                 "counted. Bring Redis' data back, or count what is left with --accept-loss"
             )
-        return self.store.init(partition, log_start, self.source.topic_id(), self.settings)
+        start = log_start if committed is None else 0  # what had been counted before log_start is tallied as lost
+        return self.store.init(partition, start, self.source.topic_id(), self.settings)
 
     def _after_loss(self, partition: int, fence: Fence) -> int:
         """Where to begin; the fence, unless the log has lost what it points to and the loss is accepted."""
@@ -173,19 +286,23 @@ class Consumer:
                 "retention, and go on without them with --accept-loss (they are tallied as lost)"
             )
         part = Part(fence.next_offset, log_start, fence.stream_time, tallies=Counter(lost=lost))
-        self.store.apply(partition, fence.topic_id, part)
+        self.store.apply(partition, fence.identity, part)
         return log_start
 
     def _refuse_beyond_end(self, partition: int) -> None:
         """The log does not hold the offset that the fence names: say why, or begin again if it does by now."""
         fence = self.store.fence(partition)
         end = end_offsets(self.source.kafka, {self.source.topic: [partition]})[self.source.topic][partition]
-        if fence and fence.next_offset > end:
+        if not fence or fence.next_offset <= end:
+            self._beyond_end.pop(partition, None)
+            return self.begin(partition)
+        self.source.stop(partition)
+        if self.clock() >= self._beyond_end.setdefault(partition, self.clock()) + BEYOND_END_S:
+            del self._beyond_end[partition]
             raise Stopped(
                 f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
                 f"ends at {end}: the log was cut, or Redis is of another cluster. {self._way_out()}"
             )
-        self.begin(partition)
 
     def _way_out(self) -> str:
         return (

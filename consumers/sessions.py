@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from consumers.loop import Consumer, Stopped
+from consumers.loop import Consumer, Decide, Stopped
 from consumers.source import Batch, Source
+from features.duplicates import ids_in
 from features.store import LAYOUT, CounterStore, Fence
-from features.tally import Assignment, Part, Rules, tally
+from features.tally import MOST_TRACKS, Assignment, Part, Rules, tally
 from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar, ChartWeek
 from producers.kafka import KafkaConfig
@@ -54,23 +55,35 @@ def check_experiments(rules: Rules, fence: Fence) -> None:
             raise Stopped(
                 f"week {week} was counted under experiment {found}, the experiment file now says {ours}. "
                 "An experiment changes only where a week begins: set the file back for this week, "
-                "or count anew with `hitparade drop`"
+                "or count the log anew under it with `hitparade rebuild`"
             )
 
 
-def session_consumer(
-    source: Source, store: CounterStore, letters: Letters, rules: Rules, accept_loss: bool = False
-) -> Consumer:
-    """Wire the counter consumer from its open edges."""
+def deciding(store: CounterStore, rules: Rules, most_tracks: int = MOST_TRACKS) -> Decide:
+    """What turns a span into parts."""
 
     def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
-        return tally(batch.records, batch.start, batch.end, stream_time, rules)
+        # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
+        known = store.known_ids(batch.partition, batch.start, ids_in(batch.records, rules.topic, rules.duplicate_hours))
+        return tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)
 
+    return decide
+
+
+def session_consumer(
+    source: Source,
+    store: CounterStore,
+    letters: Letters,
+    rules: Rules,
+    accept_loss: bool = False,
+    most_tracks: int = MOST_TRACKS,
+) -> Consumer:
+    """Wire the counter consumer from its open edges."""
     return Consumer(
         source,
         store,
         letters,
-        decide,
+        deciding(store, rules, most_tracks),
         fence_settings(rules.calendar, store.slices),
         check=lambda fence: check_experiments(rules, fence),
         accept_loss=accept_loss,

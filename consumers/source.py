@@ -4,15 +4,16 @@ Where a partition begins is the fence's business, never Kafka's: the committed o
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import KafkaUnavailable, TopicWatch, available, build_consumer, leave
+from consumers.kafka import KafkaUnavailable, TopicWatch, available, build_consumer, leave, readable
 from features.tally import LogRecord
 from producers.kafka import KafkaConfig
 
@@ -61,15 +62,43 @@ class Source:
         self.topic = topic
         self.watch = TopicWatch(kafka)
         self.watch.facts(topic)
-        self.consumer = build_consumer(
-            kafka, group_id=group, session_timeout_ms=session_timeout_ms, heartbeat_interval_ms=session_timeout_ms // 3
-        )
-        self._listener = _Listener(self.consumer)
-        self.consumer.subscribe([topic], listener=self._listener)
-        self.consumer.partitions_for_topic(topic)  # a member that knows no partitions yet would cost one more rebalance
+        self._build = partial(build_consumer, kafka, group_id=group, session_timeout_ms=session_timeout_ms)
         self._next: dict[int, int] = {}
         self.waiting: list[int] = []
         """Assigned partitions that have not been told yet where to begin."""
+        self._join(self._build())
+
+    def _join(self, consumer: KafkaConsumer) -> None:
+        self.consumer = consumer
+        self._listener = _Listener(consumer)
+        consumer.subscribe([self.topic], listener=self._listener)
+        with available(self.kafka):  # a member that knows no partitions yet would cost one more rebalance
+            consumer.partitions_for_topic(self.topic)
+
+    def rebuild(self) -> None:
+        """Join the group anew, with a client that remembers nothing; every partition begins at its fence.
+
+        Raises:
+            KafkaUnavailable: nobody answers; all is as it was.
+        """
+        successor = self._build()
+        leave(self.consumer)
+        self._next.clear()
+        self.waiting.clear()
+        self._join(successor)
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Where every partition that is being read goes on."""
+        return self._next
+
+    def holds(self, partition: int) -> bool:
+        """Whether the partition is this consumer's, read or not."""
+        return self._at(partition) in self.consumer.assignment()
+
+    def withheld(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Those of the partitions of which another client gets more than has come here, and where their logs end."""
+        return readable(self.kafka, self.topic, {p: self._next[p] for p in partitions if p in self._next})
 
     def start(self, partition: int, offset: int) -> None:
         """Read the partition from an offset on."""

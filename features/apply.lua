@@ -1,6 +1,7 @@
 -- Change one partition's counters, catalogue and fence: everything or nothing.
 --
 -- KEYS[1]  {hp:<topic>:<partition>}:fence; all other keys are built from its hash tag, so they share its slot
+-- KEYS[2]  a key that never exists: see CounterStore._whole
 -- ARGV[1]  msgpack map (strings and integers only: cmsgpack refuses `bin`):
 --            start, end       text: offsets; start must be the fence's next_offset
 --            topic_id         text: must be the fence's
@@ -10,6 +11,9 @@
 --            tallies          map: fence field -> how many to add
 --            buckets          list of {week, group, fingerprint, touched, {{slice, {id, plays, skips, likes, id, ...}}, ...}}
 --            entries          list of {id, slice, timestamp, offset, value}
+--            ids              list of {name, n}: how many of ARGV[2] to remember in the set ids:<name>
+--            kept             list of names: of sets like ids:24h:7 those that stay, where it or horizon is not empty
+-- ARGV[2]  the ids to remember, 16 bytes each
 -- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset}.
 --
 -- Redis does not roll back a script that fails half-way, so everything is read, decoded and checked before the first
@@ -85,6 +89,22 @@ for _, bucket in ipairs(span.buckets) do
   fields[#fields + 1] = bucket[3]
 end
 
+local at = 1
+for _, set in ipairs(span.ids) do
+  local field = 'ids:' .. set[1]
+  redis.call('SCARD', prefix .. field)  -- raises now, not half-way, where the key is of another type
+  for first = 1, set[2], 4 * CHUNK do
+    local ids = {}
+    for n = first, math.min(first + 4 * CHUNK - 1, set[2]) do
+      ids[#ids + 1] = string.sub(ARGV[2], at, at + 15)
+      at = at + 16
+    end
+    plan('SADD', prefix .. field, ids)
+  end
+  fields[#fields + 1] = field
+  fields[#fields + 1] = span['end']
+end
+
 local newest = {}  -- a track may come twice in a span: only its newest entry is planned
 for _, entry in ipairs(span.entries) do
   local other = newest[entry[1]]
@@ -99,12 +119,19 @@ for id, entry in pairs(newest) do
   end
 end
 
-if span.horizon ~= '' then
+if span.horizon ~= '' or #span.kept > 0 then
+  local kept = {}
+  for _, name in ipairs(span.kept) do kept['ids:' .. name] = true end
   for _, field in ipairs(redis.call('HKEYS', fence)) do
     local week, group = string.match(field, '^bucket:([^:]+):(.+)$')
     if week and week < span.horizon then
       for slice = 0, span.slices - 1 do plan('UNLINK', prefix .. 'week:' .. week .. ':' .. group .. ':' .. slice, {}) end
       plan('HDEL', fence, {field, 'experiment:' .. week})
+    end
+    local replayed = string.match(field, '^ids:replayed:(.+)$')
+    if (replayed and replayed < span.horizon) or (string.match(field, '^ids:%d+h:') and not kept[field]) then
+      plan('UNLINK', prefix .. field, {})
+      plan('HDEL', fence, {field})
     end
   end
 end

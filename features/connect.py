@@ -1,7 +1,8 @@
 """Opening Redis: one node, Sentinel or a cluster, and whether it can be trusted with counters."""
 
+from collections.abc import Iterator
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,46 +12,54 @@ from redis.sentinel import Sentinel
 
 from features.store import Client, passing
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # of one answer; `?socket_timeout=…` in the address says otherwise
 
 
+@passing
 def connect(url: str) -> Client:
-    """Open redis://, rediss://, redis+cluster://HOST:PORT or redis+sentinel://HOST:PORT/MASTER; nothing is sent yet.
+    """Open redis://, rediss://, redis+cluster://HOST:PORT or redis+sentinel://HOST:PORT/MASTER.
+
+    Nothing is sent yet, but to a cluster, which is asked for its nodes.
 
     Raises:
+        StoreUnavailable: no node of the cluster answers.
         ValueError: another scheme, or a Sentinel address without a master's name.
     """
     parts = urlsplit(url)
+    # The loop repeats what failed: a retry here would only hide how long Redis has been away.
+    once: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     if parts.scheme in ("redis", "rediss"):
-        # The loop repeats what failed: a retry here would only hide how long Redis has been away.
-        return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
-    host, port = parts.hostname or "127.0.0.1", parts.port
+        return redis.Redis.from_url(url, **once)
     if parts.scheme == "redis+cluster":
         # RedisCluster answers the same calls, but shares no base class with Redis.
-        return cast(
-            Client,
-            RedisCluster(
-                host, port or 6379, username=parts.username, password=parts.password, socket_timeout=TIMEOUT_S
-            ),
-        )
+        return cast(Client, RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **once))
     if parts.scheme == "redis+sentinel":
         master = parts.path.strip("/")
         if not master:
             raise ValueError("redis+sentinel:// names no master: expected redis+sentinel://HOST:PORT/MASTER")
         sentinel: Any = Sentinel
-        return cast(Client, sentinel([(host, port or 26379)]).master_for(master, password=parts.password))
+        sentinels = sentinel([(parts.hostname or "127.0.0.1", parts.port or 26379)], socket_timeout=TIMEOUT_S)
+        return cast(Client, sentinels.master_for(master, password=unquote(parts.password or "") or None, **once))
     raise ValueError(f"unknown scheme {parts.scheme}://: expected redis, rediss, redis+cluster or redis+sentinel")
 
 
 @passing
 def unsafe_settings(client: Client) -> list[str]:
-    """What would let this Redis forget counters: a sentence each; empty when it is safe."""
-    problems = []
-    policy = str(client.info("memory").get("maxmemory_policy", "unknown"))
+    """What would let this Redis forget counters: a sentence each; empty when every node of it is safe."""
+    return [problem for where, node in _nodes(client) for problem in _problems(where, node)]
+
+
+def _nodes(client: Any) -> Iterator[tuple[str, Client]]:
+    if not hasattr(client, "get_nodes"):
+        yield "", client
+        return
+    for node in client.get_nodes():
+        yield f"{node.name}: ", client.get_redis_connection(node)
+
+
+def _problems(where: str, node: Client) -> Iterator[str]:
+    policy = str(node.info("memory").get("maxmemory_policy", "unknown"))
     if policy != "noeviction":
-        problems.append(
-            f"maxmemory-policy is {policy}, expected noeviction: Redis would evict counters when it is full"
-        )
-    if str(client.info("persistence").get("aof_enabled")) != "1":
-        problems.append("appendonly is no, expected yes: a restart of Redis would lose what was counted")
-    return problems
+        yield (f"{where}maxmemory-policy is {policy}, expected noeviction: Redis would evict counters when it is full")
+    if str(node.info("persistence").get("aof_enabled")) != "1":
+        yield f"{where}appendonly is no, expected yes: a restart of Redis would lose what was counted"

@@ -6,7 +6,14 @@ The hot path decodes with features.events; a property test holds the two equal.
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from features.tracks import Id
 
@@ -25,8 +32,18 @@ def _instant(text: object) -> datetime:
         raise ValueError("expected an instant in the years 1 to 9999") from cause
 
 
+def _or_none(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return check(value)
+    except ValidationError:
+        return None
+
+
 class SessionEventContract(BaseModel):
-    """An event that is counted; a time without a zone is in UTC, and unknown fields are kept out."""
+    """An event that is counted; a time without a zone is in UTC, and unknown fields are kept out.
+
+    An event_id that cannot be one counts as none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -34,3 +51,4 @@ class SessionEventContract(BaseModel):
     track_id: Id
     user_id: Id
     timestamp: Annotated[datetime, BeforeValidator(_instant)]
+    event_id: Annotated[Id | None, WrapValidator(_or_none)] = None

@@ -48,6 +48,7 @@ class RawEvent(msgspec.Struct, gc=False):
     track_id: Any = None
     user_id: Any = None
     timestamp: Any = None
+    event_id: Any = None
 
 
 _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
@@ -163,6 +164,17 @@ def parse(raw: RawEvent, zone: tzinfo = UTC) -> SessionEvent | None:
     track_id = _id(raw.track_id, "track_id")
     user_id = _id(raw.user_id, "user_id")
     return SessionEvent(_utc(raw.timestamp, zone), user_id, track_id, kind)
+
+
+def event_id(raw: RawEvent) -> str | None:
+    """The id that its producer gave the event, as text; None where there is none, or none that an id can be."""
+    value = raw.event_id
+    if type(value) is str and value.isascii():
+        return value or None
+    try:
+        return None if value is None else _id(value, "event_id")
+    except BadRecord:  # what counts by itself is not lost for its id
+        return None
 
 
 def _kind(event_type: Any) -> Kind | None:

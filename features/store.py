@@ -4,10 +4,16 @@ One partition of a source topic owns its keys. They share a hash tag, so that on
 single node and on a cluster:
 
     {hp:<topic>:<p>}:fence                        hash   next_offset, topic_id, stream_time; layout, first_day, zone,
-                                                         slices; the tallies counted, late, dead, ignored, lost and
-                                                         dead:<cause>; bucket:<week>:<group> = offset after the last
-                                                         record in it; experiment:<week> = fingerprint of the assignment
+                                                         slices; the tallies counted, late, dead, ignored, duplicate,
+                                                         lost and dead:<cause>; bucket:<week>:<group> = offset after the
+                                                         last record in it; experiment:<week> = fingerprint of the
+                                                         assignment; ids:<name> for every set of ids there is
     {hp:<topic>:<p>}:week:<week>:<group>:<slice>  hash   track id -> plays, skips, likes (struct '<I4I4I4')
+    {hp:<topic>:<p>}:ids:<name>                   set    16-byte digests of what was counted, so that it counts once;
+                                                         <hours>h:<n> and replayed:<week>: features/duplicates.py
+    {hp:<topic>:<p>}:copy:<token>:week:…           hash   a week as it stood at one instant, for one reader
+    {hp:<topic>:<p>}:new:…                        all of the above but copies, while a rebuild counts the log again; its
+                                                  fence has `rules` too. Afterwards topic_id ends in #<rebuilds>
     {hp:<topic>:<p>}:track:<id>                   hash   timestamp and offset of its record; track = JSON, '' when down
     {hp:<topic>:<p>}:tracks:<slice>               set    the ids of the tracks above
 
@@ -16,13 +22,14 @@ slice = CRC-32 of the track id modulo the number of slices.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from hashlib import sha1
 from importlib.resources import files
 from struct import Struct
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import redis
@@ -31,8 +38,14 @@ from features.tally import CatalogueEntry, Part
 
 LAYOUT = "1"
 OUTCOMES = ("counted", "late", "dead", "ignored")
+DUPLICATE = "duplicate"  # the outcome that is shown only where there is one
+TALLIES = frozenset({*OUTCOMES, DUPLICATE, "lost"})
+MOST_IDS = 5000  # looked up in one step: 2 to 3 ms of Redis' time
 INIT = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end"
 COUNTS = Struct("<III")
+SETTINGS = ("layout", "first_day", "zone", "slices", "rules")
+SHADOW = "new:"
+COPIES_GO_AFTER_S = 24 * 3600  # of a reader that died; one that lives reads a week in seconds
 
 Client = redis.Redis
 P = ParamSpec("P")
@@ -42,12 +55,13 @@ PASSING = (
     redis.TimeoutError,
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
-    redis.exceptions.ClusterDownError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
     redis.exceptions.TryAgainError,
     redis.exceptions.OutOfMemoryError,
 )
-PASSING_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN")
-"""A full disk, too few replicas, a replica without its master: errors to which redis-py gives no class."""
+PASSING_CODES = ("BUSY ", "MISCONF", "NOREPLICAS")
+"""Somebody's long script, a full disk, too few replicas: errors to which redis-py gives no class."""
 
 
 class StoreUnavailable(Exception):
@@ -62,6 +76,12 @@ class TopicChanged(Exception):
     """The topic behind the counters is another than the one read: it was created anew."""
 
 
+def accounted(tallies: Collection[Mapping[str, int]]) -> dict[str, int]:
+    """How many events ended in each outcome, over all partitions; duplicates are named only where there is one."""
+    sums = {name: sum(tally.get(name, 0) for tally in tallies) for name in (*OUTCOMES, DUPLICATE)}
+    return {name: n for name, n in sums.items() if n or name in OUTCOMES}
+
+
 def passing(call: Callable[P, R]) -> Callable[P, R]:
     """Turn what redis says of an outage into StoreUnavailable."""
 
@@ -69,12 +89,19 @@ def passing(call: Callable[P, R]) -> Callable[P, R]:
     def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return call(*args, **kwargs)
-        except redis.RedisError as cause:
+        except (redis.RedisError, redis.exceptions.RedisClusterException) as cause:
             if isinstance(cause, PASSING) or str(cause).startswith(PASSING_CODES):
-                raise StoreUnavailable(f"Redis cannot serve now: {cause}") from cause
+                is_moving = type(cause) is redis.exceptions.ClusterError  # TRYAGAIN and ASK again and again
+                reason = "a slot of the cluster is being moved to another node" if is_moving else cause
+                raise StoreUnavailable(f"Redis cannot serve now: {reason}") from cause
             raise
 
     return translated
+
+
+def counted_as(topic_id: str, rebuilt: int) -> str:
+    """What identifies a partition's counters: whoever has not read the fence since they were rebuilt is refused."""
+    return f"{topic_id}#{rebuilt}" if rebuilt else topic_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +115,72 @@ class Fence:
     tallies: Mapping[str, int]
     touched: Mapping[tuple[str, str], int]
     experiments: Mapping[str, str]
+    rebuilt: int = 0
+
+    @property
+    def identity(self) -> str:
+        """What the partition's next part must be applied to."""
+        return counted_as(self.topic_id, self.rebuilt)
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "Fence":
         """Read the fields of a fence's hash."""
         stream_time = fields.get("stream_time")
         parts = {name: name.split(":", 2) for name in fields}
+        topic_id, _, rebuilt = fields["topic_id"].partition("#")
         return cls(
             next_offset=int(fields["next_offset"]),
-            topic_id=fields["topic_id"],
+            topic_id=topic_id,
             stream_time=datetime.fromisoformat(stream_time) if stream_time else None,
-            settings={name: fields[name] for name in ("layout", "first_day", "zone", "slices") if name in fields},
-            tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in (*OUTCOMES, "lost")},
+            settings={name: fields[name] for name in SETTINGS if name in fields},
+            tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in TALLIES},
             touched={(part[1], part[2]): int(fields[name]) for name, part in parts.items() if part[0] == "bucket"},
             experiments={part[1]: fields[name] for name, part in parts.items() if part[0] == "experiment"},
+            rebuilt=int(rebuilt or 0),
         )
+
+
+class Script:
+    """A Lua script, sent to a node that does not know it; to no other, which may be down."""
+
+    def __init__(self, client: Client, text: str) -> None:
+        self.client = client
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run it; what it answers."""
+        try:
+            return self.client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return self.client.eval(self.text, len(keys), *keys, *args)
 
 
 class CounterStore:
     """The keys of one source topic."""
 
-    def __init__(self, client: Client, topic: str, slices: int) -> None:
+    def __init__(self, client: Client, topic: str, slices: int, under: str = "") -> None:
         self.client = client
         self.topic = topic
         self.slices = slices
-        self._apply = client.register_script(files("features").joinpath("apply.lua").read_text())
-        self._init = client.register_script(INIT)
+        self.under = under
+        self._apply = Script(client, files("features").joinpath("apply.lua").read_text())
+        self._known = Script(client, files("features").joinpath("known.lua").read_text())
+        self._init = Script(client, INIT)
+        self._freeze = Script(client, files("features").joinpath("freeze.lua").read_text())
+        self._replace = Script(client, files("features").joinpath("replace.lua").read_text())
 
     def key(self, partition: int, name: str) -> str:
         """The full name of a partition's key."""
-        return f"{{hp:{self.topic}:{partition}}}:{name}"
+        return f"{{hp:{self.topic}:{partition}}}:{self.under}{name}"
+
+    def _whole(self, partition: int) -> list[str]:
+        """The keys that a script is given: the fence, and one that never exists.
+
+        A cluster that moves a slot from node to node refuses (TRYAGAIN) whoever names a key that is not there, and so
+        nobody changes a partition of which one half is here and one there.
+        """
+        return [self.key(partition, "fence"), self.key(partition, "absent")]
 
     @passing
     def fence(self, partition: int) -> Fence | None:
@@ -145,17 +208,46 @@ class CounterStore:
             TopicChanged: the fence is of another topic id.
             StoreUnavailable: nothing is known of whether it was applied; the fence tells.
         """
-        answer = self._apply(keys=[self.key(partition, "fence")], args=[self._packed(topic_id, part)])
+        ids = b"".join(id_ for ids in part.ids.values() for id_ in ids)
+        answer = self._apply(keys=self._whole(partition), args=[self._packed(topic_id, part), ids])
         where = f"{self.topic} partition {partition}"
         match [text.decode() for text in answer]:
             case ["OK"]:
                 return
             case ["FENCED", found]:
                 raise Fenced(f"{where}: expected the fence at offset {part.start}, found {found}")
+            case ["TOPIC", found] if found.partition("#")[0] == topic_id.partition("#")[0]:
+                raise Fenced(f"{where}: it was rebuilt, and is counted as {found}, not {topic_id}")
             case ["TOPIC", found]:
                 raise TopicChanged(f"{where}: Redis counts topic id {found}, Kafka has {topic_id}")
             case [problem, *_]:
                 raise Fenced(f"{where}: expected the fence at offset {part.start}, found {problem}")
+
+    @passing
+    def known_ids(self, partition: int, start: int, wanted: Mapping[str, Set[bytes]]) -> dict[str, set[bytes]]:
+        """Which of the ids wanted of each family of sets are remembered, by set.
+
+        Raises:
+            Fenced: the fence is not at start, so what is remembered is not what was counted before start.
+        """
+        found: dict[str, set[bytes]] = defaultdict(set)
+        for family, ids in wanted.items():
+            ordered = list(ids)
+            for first in range(0, len(ordered), MOST_IDS):
+                for name, some in self._known_ids(partition, start, family, ordered[first : first + MOST_IDS]):
+                    found[name] |= some
+        return found
+
+    def _known_ids(
+        self, partition: int, start: int, family: str, ids: Sequence[bytes]
+    ) -> Iterator[tuple[str, set[bytes]]]:
+        arguments: list[bytes | str] = [str(start), family, b"".join(ids)]
+        problem, *sets = self._known(keys=self._whole(partition), args=arguments)
+        if problem != b"OK":
+            where = f"{self.topic} partition {partition}"
+            raise Fenced(f"{where}: expected the fence at offset {start}, found {problem.decode()}")
+        for name, *places in sets:
+            yield name.decode(), {ids[place] for place in places}
 
     def _packed(self, topic_id: str, part: Part) -> bytes:
         return msgspec.msgpack.encode(
@@ -173,6 +265,8 @@ class CounterStore:
                 "entries": [
                     (e.track_id, self.slice_of(e.track_id), e.timestamp, e.offset, e.value) for e in part.entries
                 ],
+                "ids": [(name, len(ids)) for name, ids in part.ids.items()],
+                "kept": part.kept,
             }
         )
 
@@ -193,19 +287,42 @@ class CounterStore:
         return {partition: fence for partition, fence in found.items() if fence is not None}
 
     @passing
-    def bucket(self, partition: int, week: str, group: str, slice_: int) -> dict[str, tuple[int, int, int]]:
+    def freeze(self, partition: int, weeks: Sequence[str], copies: str) -> Fence | None:
+        """Copy the buckets of these weeks as they stand at one instant, and return the fence of that instant.
+
+        Args:
+            partition: whose.
+            weeks: names of weeks.
+            copies: begins the names of the copies, which bucket() takes.
+        """
+        arguments: list[str | int] = [copies, COPIES_GO_AFTER_S, self.slices, *weeks]
+        found = [_text(text) for text in self._freeze(keys=self._whole(partition), args=arguments)]
+        return Fence.of(dict(zip(found[::2], found[1::2], strict=True))) if found else None
+
+    @passing
+    def remove_copies(self, partition: int, week: str, group: str, copies: str) -> int:
+        """Remove what freeze() has copied of a bucket; 0 where a Redis that was restarted has lost it."""
+        names = [self.key(partition, f"{copies}week:{week}:{group}:{slice_}") for slice_ in range(self.slices)]
+        return int(self.client.unlink(*names))
+
+    @passing
+    def bucket(
+        self, partition: int, week: str, group: str, slice_: int, copies: str = ""
+    ) -> dict[str, tuple[int, int, int]]:
         """Plays, skips and likes by track id; HSCAN keeps Redis free for others, and may give a field twice."""
-        key = self.key(partition, f"week:{week}:{group}:{slice_}")
+        key = self.key(partition, f"{copies}week:{week}:{group}:{slice_}")
+        expected = self.client.hlen(key)
         packed = dict(self.client.hscan_iter(key, count=1000))
+        _check_whole(key, expected, len(packed))
         return {track_id.decode(): COUNTS.unpack(counts) for track_id, counts in packed.items()}
 
     @passing
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         """The tracks of a slice as their records had them, those taken down too."""
-        ids = {
-            track_id.decode()
-            for track_id in self.client.sscan_iter(self.key(partition, f"tracks:{slice_}"), count=1000)
-        }
+        key = self.key(partition, f"tracks:{slice_}")
+        expected = self.client.scard(key)
+        ids = {track_id.decode() for track_id in self.client.sscan_iter(key, count=1000)}
+        _check_whole(key, expected, len(ids))
         ordered = sorted(ids)
         chunks = (ordered[first : first + 1000] for first in range(0, len(ordered), 1000))
         return [entry for chunk in chunks for entry in self._entries(partition, chunk)]
@@ -220,12 +337,73 @@ class CounterStore:
                 yield CatalogueEntry(track_id, int(timestamp), int(offset), value.decode())
 
     @passing
+    def bucket_now(
+        self, partition: int, week: str, group: str, slice_: int
+    ) -> tuple[Fence | None, dict[str, tuple[int, int, int]]]:
+        """A slice of a bucket and the fence at one instant; a slice of 60,000 tracks keeps Redis busy for 10 ms."""
+        with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(self.key(partition, "fence"))
+            pipeline.hgetall(self.key(partition, f"week:{week}:{group}:{slice_}"))
+            fields, packed = pipeline.execute()
+        fence = Fence.of({_text(name): _text(value) for name, value in fields.items()}) if fields else None
+        return fence, {track_id.decode(): COUNTS.unpack(counts) for track_id, counts in packed.items()}
+
+    @passing
+    def bucket_keys(self) -> list[tuple[int, str]]:
+        """Partition and name of every bucket of the topic, named by a fence or not; it looks at every key in Redis."""
+        found = self.client.scan_iter(match=f"{{hp:{self.topic}:*}}:week:*", count=1000)
+        tags_and_names = [_text(key).split("}:", 1) for key in found]
+        return [(int(tag.rpartition(":")[2]), name) for tag, name in tags_and_names]
+
+    @passing
+    def has(self, partition: int, name: str) -> bool:
+        """Whether the partition has a key of this name."""
+        return bool(self.client.exists(self.key(partition, name)))
+
+    def shadow(self) -> "CounterStore":
+        """The counters that a rebuild makes beside these."""
+        return CounterStore(self.client, self.topic, self.slices, SHADOW)
+
+    @passing
+    def switch(self, partition: int, topic_id: str) -> bool:
+        """Put the shadow in the place of the counters; False where they have been counted further than it by now.
+
+        Counters of another topic id than Kafka's present one make way whatever they hold.
+
+        Raises:
+            Fenced: there is no shadow: it has taken their place already, or was discarded.
+            TopicChanged: the shadow is of another topic id.
+        """
+        keys = [*self._whole(partition), self.key(partition, f"{SHADOW}fence")]
+        where = f"{self.topic} partition {partition}"
+        match [text.decode() for text in self._replace(keys=keys, args=[topic_id])]:
+            case ["OK"]:
+                return True
+            case ["BEHIND", _]:
+                return False
+            case ["TOPIC", found]:
+                raise TopicChanged(f"{where}: the rebuild counts topic id {found}, Kafka has {topic_id}")
+            case _:
+                raise Fenced(f"{where}: nothing is being rebuilt")
+
+    @passing
+    def discard(self, partition: int) -> bool:
+        """Remove the partition's fence and what it names, at once; False where there was none."""
+        return bool(self._replace(keys=self._whole(partition), args=[""])[0] == b"OK")
+
+    @passing
     def drop(self, partition: int) -> int:
         """Remove every key of the partition; return how many there were."""
         keys = list(self.client.scan_iter(match=self.key(partition, "*"), count=1000))
         for key in keys:
             self.client.unlink(key)
         return len(keys)
+
+
+def _check_whole(key: str, expected: int, found: int) -> None:
+    """A cursor means nothing to a Redis that was restarted, or to the next node of a cluster: it skips, in silence."""
+    if found < expected:
+        raise StoreUnavailable(f"{key} was read while Redis changed: {found} of {expected} entries came")
 
 
 def _text(value: bytes | str) -> str:

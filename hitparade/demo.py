@@ -72,7 +72,8 @@ def _show(outcome: Outcome, seconds: float) -> None:
     if lists:
         print_lists(lists)
     tallies = outcome.tallies
-    parts = ", ".join(f"{tallies[name]:,} {name}" for name in OUTCOMES)
-    print(f"\n{tallies['read']:,} events read = {parts}. Every one ended in exactly one of the four.")
+    parts = [f"{n:,} {name}" for name, n in tallies.items() if name != "read"]
+    how_many = "four" if len(parts) == len(OUTCOMES) else "five"
+    print(f"\n{tallies['read']:,} events read = {', '.join(parts)}. Every one ended in exactly one of the {how_many}.")
     print(f"{len(outcome.closed)} weeks closed, {len(outcome.playlists)} lists published, in {seconds:.0f} s.")
     print(NEXT)

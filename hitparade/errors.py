@@ -20,6 +20,7 @@ CLIENTS = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 def failures() -> tuple[type[Exception], ...]:
     """Every other error that has a sentence for people; imported only when something has failed."""
     from consumers.kafka import KafkaUnavailable
+    from consumers.rebuild import RebuildRefused
     from consumers.snapshot import WrongTopic
     from features.history import HistoryError
     from features.reader import WeekError
@@ -43,6 +44,7 @@ def failures() -> tuple[type[Exception], ...]:
         NotAcknowledged,
         OSError,
         OutputError,
+        RebuildRefused,
         SourceError,
         StoreUnavailable,
         TopicMissing,

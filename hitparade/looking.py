@@ -126,8 +126,7 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
         )
     rows = (
         (group, track_id, plays, skips, likes)
-        for rows in reader.slices(week, standing)
-        for track_id, group, plays, skips, likes in rows
+        for track_id, group, plays, skips, likes in reader.at_one_instant(week)
         if arguments.group in (None, group)
     )
     columns = ("group", "track_id", "plays", "skips", "likes")

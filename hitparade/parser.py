@@ -7,9 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from features.events import CAUSES
 from hitparade.settings import Settings
 
 Add = Callable[..., Any]
+LETTERS = ("sessions", "late", "tracks")
+LETTER_CAUSES = (*CAUSES, "late", "track")
 
 
 def _later(module: str, name: str) -> Callable[[Settings, argparse.Namespace], int]:
@@ -43,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_trying(add)
     _add_pipeline(add, group)
+    _add_checking(add)
     _add_looking(add)
     _add_models(add, group)
     return parser
@@ -125,6 +129,24 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     drop.add_argument("--yes", action="store_true", help="do it; without this it only says what it would remove")
 
 
+def _add_checking(add: Add) -> None:
+    audit = add("audit", "auditing", "audit", "count the log again, and compare it with Redis, partition by partition")
+    audit.add_argument("weeks", nargs="*", metavar="WEEK", help="only these weeks (all that are kept)")
+    audit.add_argument("--json", action="store_true", help="one object a partition")
+    rebuild = add(
+        "rebuild",
+        "rebuilding",
+        "rebuild",
+        "count the log again beside the counters, by the settings of now, and replace them once it has caught up; "
+        "interrupted, the next one goes on from there",
+    )
+    rebuild.add_argument("topic", nargs="?", metavar="TOPIC", help="the session topic")
+    rebuild.add_argument(
+        "--accept-loss", action="store_true", help="go on where the log has lost events that were counted"
+    )
+    rebuild.add_argument("--discard", action="store_true", help="remove what an interrupted one has left, and end")
+
+
 def _add_looking(add: Add) -> None:
     playlists = add("playlists", "looking", "playlists", "the latest list of each group")
     playlists.add_argument("--week", metavar="WEEK", help="the week the list is for")
@@ -134,6 +156,15 @@ def _add_looking(add: Add) -> None:
     why = add("why", "why", "why", "why a track is where it is: counts, features, scores and ranks")
     why.add_argument("track", type=_id, metavar="TRACK", help="a track id")
     why.add_argument("--week", metavar="WEEK", help="the closed week (the last one that was run)")
+    letters = add("dead-letters", "letters", "dead_letters", "what was not counted, why, and where it came from")
+    more = letters.add_subparsers(title="more", metavar="[replay]")
+    replay = add("replay", "letters", "replay", "send it again; what has become valid counts, and only once", more)
+    letters.add_argument("--topic", choices=LETTERS, default=LETTERS[0], help="whose letters (sessions)")
+    replay.add_argument("--topic", choices=LETTERS[:2], default=argparse.SUPPRESS, help="whose letters (sessions)")
+    letters.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", help=f"only {', '.join(LETTER_CAUSES)}")
+    replay.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", default=argparse.SUPPRESS, help="only these")
+    letters.add_argument("--limit", type=_positive, metavar="N", help="the newest N (50; with --json all)")
+    replay.add_argument("--yes", action="store_true", help="do it; without this it only says what it would send")
     evaluations = add("evaluations", "looking", "evaluations", "what the lists were worth, beside last week again")
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
     more = experiments.add_subparsers(title="more", metavar="[assign USER]")
@@ -147,7 +178,7 @@ def _add_looking(add: Add) -> None:
     doctor = add("doctor", "checking", "doctor", "what is reachable, what is wrong, and what to do")
     for command in (playlists, counters):
         command.add_argument("--group", metavar="GROUP", help="only this group")
-    for command in (playlists, counters, why, evaluations, experiments, config, doctor):
+    for command in (playlists, counters, why, letters, evaluations, experiments, config, doctor):
         command.add_argument("--json", action="store_true", help="one object a line")
 
 

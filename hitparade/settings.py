@@ -116,6 +116,9 @@ class Settings(BaseModel):
     slices: int = Field(16, ge=1, le=4096, description="hashes that share one week's counters")
     list_span_weeks: int = Field(4, ge=1, le=4, description="weeks a list ranks by: the last ones and the one to come")
     future_tolerance_s: int = Field(600, ge=0, description="an event dated later than its record by more is dead")
+    duplicate_hours: int = Field(
+        0, ge=0, le=8760, description="an `event_id` counts once within so many hours of stream time; 0: not looked at"
+    )
     grace_s: int = Field(3600, ge=0, description="`schedule` waits so long after a week's end")
     cut_timeout_s: int = Field(600, ge=1, description="a weekly run waits so long for the counters")
     data_dir: Path = Field(Path("data"), description="history, runs and models")

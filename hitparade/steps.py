@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from consumers.kafka import follow
-from features.store import OUTCOMES
+from features.store import accounted
 from features.table import N_WEEKS
 from features.weeks import ChartWeek
 from hitparade import output, wiring
@@ -222,7 +222,7 @@ class _Pipeline:
             if time.monotonic() > deadline:
                 raise DemoError(f"the last events were not counted within {PATIENCE_S} s")
             time.sleep(0.05)
-        tallies = {name: sum(fence.tallies.get(name, 0) for fence in fences.values()) for name in OUTCOMES}
+        tallies = accounted([fence.tallies for fence in fences.values()])
         self.outcome.tallies = {"read": sum(tallies.values()), **tallies}
 
     def close(self) -> None:

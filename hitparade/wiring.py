@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from consumers.weekly import WeeklyRun
     from features.history import History
     from features.reader import CounterReader
+    from features.tally import Rules
     from models.experiments import Experiments
     from models.registry import Registry
 
@@ -54,22 +55,29 @@ def check_safety(store: CounterStore) -> None:
 def session_consumer(settings: Settings, accept_loss: bool) -> Consumer:
     """The counter consumer, in its group."""
     from consumers import sessions
-    from features.tally import Rules
-    from models.experiments import load
 
     store = session_store(settings)
     check_safety(store)
-    experiments = load(settings.experiment_file, settings.calendar)
-    rules = Rules(
+    source = _source(settings, settings.topics.sessions, "sessions")
+    return sessions.session_consumer(
+        source, store, sessions.session_letters(settings.kafka, settings.topics), rules(settings), accept_loss
+    )
+
+
+def rules(settings: Settings) -> Rules:
+    """How session events are counted: one answer for all that count them."""
+    from consumers.sessions import remembered
+    from features.tally import Rules
+    from models.experiments import load
+
+    return Rules(
         settings.calendar,
-        sessions.remembered(experiments.in_force),
+        remembered(load(settings.experiment_file, settings.calendar).in_force),
         settings.weeks_kept,
         zone(settings.event_time_zone),
         settings.future_tolerance,
-    )
-    source = _source(settings, settings.topics.sessions, "sessions")
-    return sessions.session_consumer(
-        source, store, sessions.session_letters(settings.kafka, settings.topics), rules, accept_loss
+        settings.topics.sessions,
+        settings.duplicate_hours,
     )
 
 

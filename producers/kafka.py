@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 KafkaConfig = Mapping[str, Any]
 
+RECONNECT_MS = 1000  # kafka-python's 30 s hold up everything for as long again as a broker was away
 PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
@@ -24,6 +25,7 @@ PRODUCER: dict[str, Any] = {
     "request_timeout_ms": 20_000,
     "delivery_timeout_ms": 60_000,
     "bootstrap_timeout_ms": 10_000,
+    "reconnect_backoff_max_ms": RECONNECT_MS,
 }
 MOST_RECORDS = 10_000  # in flight; kafka-python itself puts no bound on what it buffers
 MOST_BYTES = 32 * 1024 * 1024
@@ -134,19 +136,27 @@ class Sender:
         self._first_failure = ""
         self._is_hopeless = False
 
-    def send(self, value: bytes, key: bytes | None = None, partition: int | None = None, items: int = 1) -> None:
+    def send(
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        items: int = 1,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Hand over one record that holds so many items; wait while too much is in flight.
 
         Raises:
             DeliveryError: this record or an earlier one could not be delivered, for a reason that stays.
         """
         try:
-            future = self._producer.send(self._topic, value=value, key=key, partition=partition)
+            future = self._producer.send(self._topic, value=value, key=key, partition=partition, headers=list(headers))
         except MessageSizeTooLargeError as error:
             self._count_failure(error, items)
         else:
-            self._in_flight.append((future, len(value), items))
-            self._bytes += len(value)
+            size = len(value or b"")
+            self._in_flight.append((future, size, items))
+            self._bytes += size
         while self._in_flight and (self._is_full() or self._in_flight[0][0].is_done):
             self._take_answer()
         if self._is_hopeless:

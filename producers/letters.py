@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from features.duplicates import Origin
 from features.tally import SetAside
 from producers.kafka import KafkaConfig
 from producers.publisher import Message, Publisher
@@ -19,7 +20,7 @@ class Letters:
         self._publisher = Publisher(kafka, compression_type="gzip")
 
     def send(self, partition: int, set_aside: Sequence[SetAside]) -> None:
-        """Write every event with the headers that identify it.
+        """Write every event with the headers that identify it; of a replay they name where it was first read.
 
         Raises:
             NotAcknowledged: one of them was not taken, so its span must not be applied.
@@ -29,17 +30,11 @@ class Letters:
             self._publisher.publish([self._message(partition, event) for event in events])
 
     def _message(self, partition: int, event: SetAside) -> Message:
-        headers = {
-            "cause": event.cause,
-            "topic": self.source_topic,
-            "partition": str(partition),
-            "offset": str(event.offset),
-            "index": str(event.index),
-        }
-        named = tuple((f"hitparade-{name}", text.encode()) for name, text in headers.items())
+        origin = event.origin or Origin(partition, event.offset, event.index)
+        headers = (("hitparade-cause", event.cause.encode()), *origin.headers(self.source_topic))
         # Kafka's clients refuse a record with neither key nor value; null becomes empty.
         value = b"" if event.key is None and event.value is None else event.value
-        return Message(self.topics[event.topic], event.key, value, named, partition)
+        return Message(self.topics[event.topic], event.key, value, headers, partition)
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from features.duplicates import Headers
 from features.tally import Rules
 from features.weeks import Calendar, ChartWeek
 
@@ -40,6 +41,7 @@ class Record:
     value: bytes | None
     timestamp: int = -1
     key: bytes | None = b"k"
+    headers: Headers = ()
 
 
 def log_of(values: Sequence[bytes | None]) -> list[Record]:

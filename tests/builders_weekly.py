@@ -18,7 +18,7 @@ from features.store import CounterStore
 from features.tally import CatalogueEntry, Part, Rules, tally
 from features.weeks import ChartWeek
 from hitparade import wiring
-from hitparade.settings import Settings
+from hitparade.settings import Settings, zone
 from producers.playlists import Evaluation, Playlist
 from producers.publisher import Message, Publisher
 from producers.topics import ensure_topics, topic_specs
@@ -74,7 +74,12 @@ class Stage:
 
     def count(self) -> None:
         """Apply all that was sent."""
-        rules = Rules(self.settings.calendar, wiring.experiments(self.settings).in_force, self.settings.weeks_kept)
+        rules = Rules(
+            self.settings.calendar,
+            wiring.experiments(self.settings).in_force,
+            self.settings.weeks_kept,
+            zone(self.settings.event_time_zone),
+        )
         self._apply(
             wiring.session_store(self.settings),
             lambda records, start, end, stream_time: list(tally(records, start, end, stream_time, rules)),

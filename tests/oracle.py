@@ -1,6 +1,7 @@
 """The wire contract and the counting, slowly and event by event: what the fast code must equal."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ IGNORED = ("advertisment", "advertisement", "buy_premium", "exposure")
 
 Event = tuple[datetime, str, str, int]
 Bucket = tuple[str, str, str]  # week, group, track
+Origin = tuple[int, int, int]  # partition, offset, index
 
 
 def split(value: bytes) -> list[bytes]:
@@ -109,22 +111,30 @@ def recount(
     weeks_kept: int = 12,
     tolerance: timedelta = timedelta(minutes=10),
     group_of: Callable[[str], str] = _halves,
+    topic: str = "",
+    duplicate_hours: int = 0,
 ) -> Totals:
-    """Count a partition's log in weeks from Monday, UTC."""
-    totals = Totals()
+    """Count a partition's log in weeks from Monday, UTC.
+
+    What was set aside has the offset and index of its origin where it is a replay of a letter of `topic`.
+    """
+    totals, seen = Totals(), Seen(duplicate_hours)
     for record in log:
+        origin = _origin(record, topic)
         for index, element in enumerate([None] if record.value is None else split(record.value)):
             latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=record.timestamp) + tolerance
             verdict = judge(element)
             if isinstance(verdict, tuple):
-                verdict = _settle(totals, verdict, record, latest, weeks_kept, group_of)
-            if verdict in ("counted", "ignored"):
+                names = seen.names(element, record.value, origin, index)
+                verdict = _settle(totals, seen, names, verdict, record, latest, weeks_kept, group_of)
+            if verdict in ("counted", "ignored", "duplicate"):
                 totals.outcomes[verdict] += 1
                 continue
-            topic = "late" if verdict == "late" else "dead"
-            totals.outcomes[topic] += 1
-            totals.outcomes["dead:" + verdict] += topic == "dead"
-            totals.aside.append((topic, verdict, record.offset, index, element))
+            kind = "late" if verdict == "late" else "dead"
+            totals.outcomes[kind] += 1
+            totals.outcomes["dead:" + verdict] += kind == "dead"
+            place = origin[1:] if origin and element == record.value else (record.offset, index)
+            totals.aside.append((kind, verdict, *place, element))
     oldest = _oldest(totals.stream_time, weeks_kept)
     totals.counts = {bucket: counts for bucket, counts in totals.counts.items() if bucket[0] >= oldest}
     totals.touched = {bucket: offset for bucket, offset in totals.touched.items() if bucket[0] >= oldest}
@@ -132,8 +142,43 @@ def recount(
     return totals
 
 
+@dataclass
+class Seen:
+    """Every name of an event that was counted, with the generation of stream time that took it in; nothing expires."""
+
+    hours: int
+    counted_in: dict[object, int] = field(default_factory=dict)
+
+    def names(self, element: bytes | None, value: bytes | None, origin: Origin | None, index: int) -> list[object]:
+        """What an event can be known by."""
+        fields = json.loads((element or b"").decode())
+        by_id = _id(fields.get("event_id")) if self.hours else None
+        return [name for name in (by_id, origin and (origin, value, index)) if name]
+
+    def knows(self, name: object, stream_time: datetime | None) -> bool:
+        """A replay for ever, an id in the generation it was counted in and the next."""
+        if isinstance(name, str) and name in self.counted_in:
+            return self.generation(stream_time) - self.counted_in[name] <= 1
+        return name in self.counted_in
+
+    def generation(self, stream_time: datetime | None) -> int:
+        """Which span of so many hours since 1970 stream time is in."""
+        since = (stream_time or datetime.min.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+        return (since.days * 24 + since.seconds // 3600) // (self.hours or 1)
+
+
+def _origin(record: LogRecord, topic: str) -> Origin | None:
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    numbers = [headers.get("hitparade-" + name, "") for name in ("partition", "offset", "index")]
+    if headers.get("hitparade-topic") != topic or not all(re.fullmatch("[0-9]{1,19}", n, re.ASCII) for n in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+
 def _settle(
     totals: Totals,
+    seen: Seen,
+    names: list[object],
     event: Event,
     record: LogRecord,
     latest: datetime,
@@ -148,9 +193,12 @@ def _settle(
     week, group = _week(time), group_of(user)
     if week < _oldest(totals.stream_time, weeks_kept):
         return "late"
+    if any(seen.knows(name, totals.stream_time) for name in names):
+        return "duplicate"
     totals.stream_time = max(time, totals.stream_time or time)
     totals.counts.setdefault((week, group, track), [0, 0, 0])[kind] += 1
     totals.touched[week, group] = record.offset + 1
+    seen.counted_in |= dict.fromkeys(names, seen.generation(totals.stream_time))
     return "counted"
 
 

@@ -24,6 +24,7 @@ MAY_KNOW = {
         "producers/publisher.py",
         "producers/arrays.py",
         "consumers/kafka.py",
+        "consumers/log.py",
         "consumers/source.py",
         "consumers/group.py",
     },

@@ -245,7 +245,7 @@ def test_a_redis_that_is_not_there_is_one_sentence_with_its_setting(
     ("change", "said"),
     [
         (lambda url: url.removesuffix("/0") + "/999", "redis says DB index is out of range. HITPARADE_REDIS_URL is "),
-        (lambda url: "redis+cluster://127.0.0.1:9", "redis says Redis Cluster cannot be connected. "),
+        (lambda url: "redis+cluster://127.0.0.1:9", "Redis cannot serve now: Redis Cluster cannot be connected. "),
         (lambda url: "redis+sentinel://127.0.0.1:9/m", "Redis cannot serve now: No master found for 'm'"),
         (lambda url: "redis://nowhere.invalid:1", "Redis cannot serve now: Error -"),
     ],
@@ -498,6 +498,7 @@ def test_the_counting_consumer_is_small_logs_in_lines_of_json_and_ends_well_at_a
     ended = end(process, signal.SIGTERM, 10)
     assert (ended.code, ended.out) == (0, "")
     messages = [json.loads(line)["message"] for line in ended.err.splitlines()]
+    assert re.fullmatch(r"ready after \d+\.\d s", messages.pop(1))
     assert messages == [
         f"reading {topics.topics.sessions}, until SIGTERM or Ctrl-C",
         f"read from {topics.topics.sessions}: 400 counted, 1 dead (1 json), 1 ignored",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
+from consumers import loop
 from consumers.kafka import TopicWatch, end_offsets, read_to_end
 from consumers.loop import Consumer
 from consumers.sessions import fence_settings
@@ -241,7 +242,10 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
     assert (fence.next_offset, fence.tallies) == (10, {"counted": 10})
 
 
-def test_a_fence_beyond_the_end_of_its_log_is_refused_and_costs_the_others_nothing(env: dict[str, str]) -> None:
+def test_a_fence_beyond_the_end_of_its_log_is_refused_and_costs_the_others_nothing(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BEYOND_END_S", 1.0)
     settings = Settings.from_env(env)
     send(settings, [play()])
     store = wiring.session_store(settings)

@@ -1,9 +1,11 @@
 """The counting loop on a real Redis, with a log in memory: whatever is cut, every event counts once."""
 
+import itertools
 import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from consumers.loop import Consumer
+from consumers.loop import LONGEST_PAUSE_S, Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Batch
 from features.store import CounterStore, StoreUnavailable
@@ -69,6 +71,20 @@ class LogSource:
     def __post_init__(self) -> None:
         self.waiting = list(self.logs)
         self.next: dict[int, int] = {}
+
+    @property
+    def positions(self) -> dict[int, int]:
+        return self.next
+
+    def holds(self, partition: int) -> bool:
+        return partition in self.logs
+
+    def withheld(self, partitions: Sequence[int]) -> dict[int, int]:
+        return {p: len(self.logs[p]) for p in partitions if self.next[p] < len(self.logs[p])}
+
+    def rebuild(self) -> None:
+        self.next.clear()
+        self.waiting = list(self.logs)
 
     def start(self, partition: int, offset: int) -> None:
         if partition in self.waiting:
@@ -251,12 +267,50 @@ def test_an_apply_that_timed_out_after_it_ran_counts_once(world: World) -> None:
             raise StoreUnavailable("time-out")
 
     consumer.store.apply = time_out  # type: ignore[method-assign]
+    now = 0.0
+    consumer.clock = lambda: now
     for _ in range(20):
+        now += 1
         try:
             consumer.step()
         except StoreUnavailable:
             consumer.source.rewind()
     assert failed == [0, 1]
+    world.check()
+
+
+def test_a_partition_whose_redis_takes_no_writes_rests_longer_and_longer_and_holds_up_no_other(world: World) -> None:
+    consumer, tried, sent = world.consumer(), [], Counter[int]()
+    now = 0.0
+
+    def refuse(partition: int, topic_id: str, part: Part) -> None:
+        if partition == 0 and now < 60:
+            tried.append(now)
+            raise StoreUnavailable("its node takes no writes")
+        CounterStore.apply(consumer.store, partition, topic_id, part)
+
+    def send(partition: int, set_aside: Sequence[SetAside]) -> None:
+        sent[partition] += len(set_aside)
+        take(partition, set_aside)
+
+    take = consumer.letters.send
+    consumer.clock = lambda: now
+    consumer.store.apply = refuse  # type: ignore[method-assign]
+    consumer.letters.send = send  # type: ignore[method-assign]
+    for _ in range(1200):
+        now += 0.1
+        with suppress(StoreUnavailable):
+            consumer.step()
+        if now < 60 <= now + 0.1:
+            standing = consumer.store.fences([0, 1])
+            assert (standing[0].next_offset, standing[1].next_offset) == (0, len(LOGS[1]))
+            assert not consumer.health.state(now).ready
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert len(tried) < 40
+    assert max(pauses) > LONGEST_PAUSE_S / 2
+    n_letters = sum(len(part.set_aside) for part in consumer.decide(Batch(0, 0, len(LOGS[0]), LOGS[0]), None))
+    n_in_hand = sum(len(part.set_aside) for part in consumer.decide(Batch(0, 0, 4, LOGS[0][:4]), None))
+    assert sent[0] == n_letters + n_in_hand
     world.check()
 
 

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -350,9 +351,81 @@ def test_a_full_redis_is_unavailable_and_changes_nothing(loose: Redis, prefix: s
     assert everything(store) == before
 
 
+def test_a_redis_that_is_busy_with_a_script_is_unavailable_and_changes_nothing(loose: Redis, prefix: str) -> None:
+    store = CounterStore(loose, prefix, 4)
+    store.init(0, 0, TOPIC_ID, SETTINGS)
+    before = everything(store)
+    loose.config_set("busy-reply-threshold", 1)
+    with ThreadPoolExecutor(1) as pool, Redis(HOST, port_of(loose)) as somebody:
+        endless = pool.submit(somebody.eval, "while true do end", 0)
+        wait_until(lambda: is_busy(loose), what="the script to be slow")
+        try:
+            with pytest.raises(StoreUnavailable, match="BUSY"):
+                store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
+        finally:
+            loose.script_kill()
+        assert isinstance(endless.exception(), ResponseError)
+    assert everything(store) == before
+
+
+def port_of(client: Redis) -> int:
+    return int(client.connection_pool.connection_kwargs["port"])
+
+
+def is_busy(client: Redis) -> bool:
+    """Whether Redis answers nobody until a script is killed."""
+    try:
+        return not client.ping()
+    except ResponseError as cause:
+        return str(cause).startswith("BUSY ")
+
+
+def test_a_redis_that_forgets_every_script_at_once_counts_on(store: CounterStore) -> None:
+    class Forgetful(Redis):
+        def evalsha(self, *arguments: Any) -> Any:
+            self.script_flush()
+            return super().evalsha(*arguments)
+
+    with Forgetful(HOST, port_of(store.client)) as client:
+        forgetful = CounterStore(client, store.topic, 4)
+        for start in (0, 1):
+            forgetful.apply(0, TOPIC_ID, part(start, start + 1, bucket({"a": [1, 0, 0]})))
+    assert counts_of(store) == {"a": (2, 0, 0)}
+
+
+def test_what_a_scan_has_skipped_is_noticed(store: CounterStore) -> None:
+    class Torn(Redis):
+        def hscan(self, *arguments: Any, **options: Any) -> Any:
+            return 0, super().hscan(*arguments, **options)[1]
+
+        def sscan(self, *arguments: Any, **options: Any) -> Any:
+            return 0, super().sscan(*arguments, **options)[1]
+
+    many = {str(n): [1, 0, 0] for n in range(20_000)}
+    store.apply(0, TOPIC_ID, part(0, 1, bucket(many), entries=[entry(track, 1, 1) for track in many]))
+    with Torn(HOST, port_of(store.client)) as client:
+        torn = CounterStore(client, store.topic, 4)
+        with pytest.raises(StoreUnavailable, match="was read while Redis changed"):
+            torn.bucket(0, "2023-W24", "all", 0)
+        with pytest.raises(StoreUnavailable, match="was read while Redis changed"):
+            torn.entries(0, 0)
+
+
+def test_a_cluster_of_which_no_node_answers_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be connected"):
+        connect(f"redis+cluster://{HOST}:{free_port_pair()}")
+
+
+def test_every_node_of_a_cluster_is_looked_at(loose: Redis) -> None:
+    where = f"{HOST}:{port_of(loose)}"
+    with connect(f"redis+cluster://{where}") as client:
+        problems = unsafe_settings(client)
+    assert problems == [f"{where}: {problem}" for problem in unsafe_settings(loose)]
+    assert problems
+
+
 def test_a_cluster_counts_as_one_node_does(loose: Redis, prefix: str) -> None:
-    port = loose.connection_pool.connection_kwargs["port"]
-    store = CounterStore(connect(f"redis+cluster://{HOST}:{port}"), prefix, 4)
+    store = CounterStore(connect(f"redis+cluster://{HOST}:{port_of(loose)}"), prefix, 4)
     store.init(0, 0, TOPIC_ID, SETTINGS)
     store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}), entries=[entry("a", 1, 1)]))
     with pytest.raises(Fenced):
