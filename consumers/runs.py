@@ -4,6 +4,7 @@
 <folder>/<list week>/<revision>/<group>.json     the playlist record
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.files import claimed, remove_abandoned, to_disk
 from features.table import KINDS, N_WEEKS, STATIC_FEATURES, FeatureTable
 from models.scoring import Scores
 
@@ -26,6 +28,8 @@ class Run:
     def __init__(self, week_folder: Path) -> None:
         self.folder = week_folder / f".{uuid4().hex}.tmp"
         self.folder.mkdir(parents=True)
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(claimed(self.folder))
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, table: FeatureTable, predictions: Mapping[str, Scores], scores: Mapping[str, Scores]) -> None:
@@ -36,17 +40,25 @@ class Run:
         self._writer.write_table(rows)
 
     def keep(self, revision: int, records: Mapping[str, bytes]) -> None:
-        """Give the run its place; what stood there, of the same revision, makes way."""
+        """Give the run its place once it is on disk; what stood there, of the same revision, makes way."""
         if self._writer is not None:
             self._writer.close()
         for group, record in records.items():
             (self.folder / f"{group}.json").write_bytes(record)
-        place = self.folder.parent / str(revision)
-        shutil.rmtree(place, ignore_errors=True)
+        for file in self.folder.iterdir():
+            to_disk(file)
+        place, former = self.folder.parent / str(revision), self.folder.with_name(f".{uuid4().hex}.tmp")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, former)
         os.rename(self.folder, place)
+        shutil.rmtree(former, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove what was not kept; after keep there is nothing to do."""
+        """Let go, and remove what was not kept."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # of a full disk; what it could not write is removed with the rest
+                self._writer.close()
+        self._open.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -57,7 +69,8 @@ class Runs:
         self._folder = folder
 
     def start(self, week: str) -> Run:
-        """Begin a run for the lists of a week."""
+        """Begin a run for the lists of a week; what runs that died have left is removed."""
+        remove_abandoned(self._folder)
         return Run(self._folder / week)
 
     def tracks(self, week: str, revision: int) -> pd.DataFrame | None:

@@ -13,14 +13,16 @@ from pydantic import ValidationError
 from consumers.group import GroupReader
 from consumers.kafka import KafkaUnavailable
 from consumers.snapshot import WrongTopic
+from features.history import HistoryError
 from features.reader import WeekError
 from features.store import StoreUnavailable
 from producers.publisher import NotAcknowledged
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
-PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
-NEVER = (WeekError, WrongTopic)
+PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged, OSError)
+"""An OSError is of the data folder: the disk is full, or may not be written."""
+NEVER = (WeekError, WrongTopic, HistoryError)
 LONGEST_PAUSE_S = 30.0
 
 
@@ -64,7 +66,8 @@ class TriggerConsumer:
                 return self._pass_over(record, cause)
             except PASSING as cause:
                 pause_s = min(LONGEST_PAUSE_S, max(1.0, 2 * pause_s))
-                log.warning("%s: %s; trying again in about %.0f s", _name(record), cause, pause_s)
+                what = f"the data folder cannot be used now: {cause}" if isinstance(cause, OSError) else cause
+                log.warning("%s: %s; trying again in about %.0f s", _name(record), what, pause_s)
                 self.stop.wait(pause_s * random.uniform(0.5, 1.0))
 
     def _pass_over(self, record: Any, cause: Exception) -> None:

@@ -1,5 +1,6 @@
 """The weekly run: a closed week in, a playlist for each experiment group out."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from consumers.evaluations import evaluate_lists
+from consumers.kafka import TopicWatch
 from consumers.playlists import PlaylistLog
 from consumers.runs import Run, Runs
-from consumers.snapshot import Snapshot
+from consumers.snapshot import OldCounters, Snapshot, WrongTopic
 from features.history import HistoryError
 from features.reader import Standing
 from features.table import N_WEEKS, FeatureTable, tables
@@ -84,18 +86,15 @@ class WeeklyRun:
 
         Raises:
             CutTimeout: the counters are behind the cut; nothing was published, try again.
+            OldCounters: the trigger is of a topic that was created anew, and Redis still counts the old one.
+            HistoryError: what the list needs is broken, and too old to be written anew.
             WeekError: the week is not counted, or not any more.
-            WrongTopic: the trigger is of a topic that was created anew since.
+            WrongTopic: the trigger is of a topic that is not there any more.
         """
-        counters = self.snapshot.counters
-        week = counters.calendar.parse(trigger.closed_week)
+        week = self.snapshot.counters.calendar.parse(trigger.closed_week)
         cuts = {name: {int(p): end for p, end in ends.items()} for name, ends in trigger.cut.items()}
-        stores = {"sessions": counters.store, "tracks": self.snapshot.tracks}
-        snapshot = self.snapshot.over(cuts)
-        snapshot.wait_for(
-            [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()], self.cut_timeout_s, self.stop
-        )
-        standing = snapshot.bring_up_to_date(week)
+        self._await(trigger, cuts)
+        standing = self.snapshot.over(cuts).bring_up_to_date(week)
         self.playlists.refresh()
         lists = self._lists(week, cuts, standing)
         evaluations = evaluate_lists(
@@ -111,6 +110,20 @@ class WeeklyRun:
             raise
         self.playlists.note(lists)
         return lists
+
+    def _await(self, trigger: Trigger, cuts: Mapping[str, Mapping[int, int]]) -> None:
+        stores = {"sessions": self.snapshot.counters.store, "tracks": self.snapshot.tracks}
+        wanted = [(stores[name], trigger.topic_ids[name], cut) for name, cut in cuts.items()]
+        try:
+            self.snapshot.wait_for(wanted, self.cut_timeout_s, self.stop)
+        except WrongTopic as cause:
+            with contextlib.closing(TopicWatch(self.publisher.kafka)) as watch:
+                there = {name: watch.facts(store.topic).topic_id for name, store in stores.items()}
+            if trigger.topic_ids == there:
+                raise OldCounters(
+                    f"{cause}: count the new topic, after `hitparade drop` has removed the old"
+                ) from cause
+            raise
 
     def _lists(self, week: ChartWeek, cuts: Mapping[str, Mapping[int, int]], standing: Standing) -> list[Playlist]:
         experiment = self.experiments.in_force(week.after())
@@ -143,13 +156,16 @@ class WeeklyRun:
             "sessions": [standing.touched(week) for week in weeks],
             "tracks": [self.snapshot.catalogue_ends()],
         }
-        return {
+        cut = {
             name: {
                 str(partition): max(end, *(touched.get(partition, 0) for touched in touches[name]))
                 for partition, end in sorted(ends.items())
             }
             for name, ends in cuts.items()
         }
+        if rebuilt := {str(p): fence.rebuilt for p, fence in sorted(standing.fences.items()) if fence.rebuilt}:
+            cut["rebuilt"] = rebuilt  # how often; the same offsets may come to other counts since
+        return cut
 
     def _score(
         self, week: ChartWeek, experiment: Experiment, opened: Opened, cut: dict[str, dict[str, int]]

@@ -1,6 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and nothing of those whose writer died."""
 
+import contextlib
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +19,12 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        yield temporary
-        to_disk(temporary)
-        os.replace(temporary, path)
-        to_disk(path.parent)
+        temporary.touch()
+        with claimed(temporary):
+            yield temporary
+            to_disk(temporary)
+            os.replace(temporary, path)
+            to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -31,3 +36,27 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Mark a file or folder as being written, until the block ends or the process dies."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: nothing on it is ever taken for abandoned
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what writers that died have left under a folder; what a living one has claimed stays."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(descriptor)

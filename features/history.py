@@ -8,6 +8,7 @@ whole tracks. A file that a change of the slices left behind is read whole and s
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -16,10 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.files import replacing
+from features.files import remove_abandoned, replacing
 from features.table import KINDS
 from features.tracks import AUDIO_FEATURES, Track
 from features.weeks import NAME
+
+log = logging.getLogger(__name__)
 
 CountRow = tuple[str, str, int, int, int]
 """track id, group, plays, skips, likes"""
@@ -56,6 +59,13 @@ class History:
     def catalogue_stamp(self) -> dict[str, str] | None:
         """What was given with the catalogue; None where there is no file, or none that can be read."""
         return _stamp(self._catalogue)
+
+    def remove_broken(self, names: Iterable[str]) -> None:
+        """Remove the files of these weeks, and the catalogue's, that cannot be read to their end: write them anew."""
+        for path in (self._catalogue, *map(self._path, names)):
+            if path.exists() and not _is_whole(path):
+                log.error("history file %s is broken; it is written anew", path)
+                path.unlink(missing_ok=True)
 
     def write_week(self, name: str, slices: Iterable[list[CountRow]], stamp: Mapping[str, str]) -> None:
         """Replace a week as a whole; the slices come in their order, each a row group."""
@@ -133,7 +143,8 @@ def _columns(schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> pa.Table:
 
 def _write(path: Path, schema: pa.Schema, slices: Iterable[pa.Table], stamp: Mapping[str, str]) -> None:
     stamped = schema.with_metadata({STAMP: json.dumps(dict(stamp), sort_keys=True).encode()})
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, stamped) as writer:
+    remove_abandoned(path.parent)
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, stamped, write_page_checksum=True) as writer:
         for table in slices:
             # Without a size, Arrow cuts a slice of more than 1,048,576 rows in two.
             writer.write_table(table.cast(stamped), row_group_size=max(1, table.num_rows))
@@ -147,6 +158,17 @@ def _stamp(path: Path) -> dict[str, str] | None:
     return stamp if isinstance(stamp, dict) else None
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether every page of the file can be read and has its checksum."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for row_group in range(file.num_row_groups):
+                file.read_row_group(row_group, use_threads=False)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def _metadata(path: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(path)
@@ -157,7 +179,7 @@ def _metadata(path: Path) -> pq.FileMetaData:
 def _read(path: Path, schema: pa.Schema, slices: Sequence[int] | None, n_slices: int) -> pa.Table:
     """The columns of schema; of a file with another number of slices than n_slices, those rows that belong."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if not set(schema.names) <= set(file.schema_arrow.names):
                 raise HistoryError(f"{path}: expected the columns {schema.names}, found {file.schema_arrow.names}")
             if slices is None:

@@ -152,6 +152,8 @@ def load(folder: Path) -> NeuralModel:
         ArtefactError: a file is missing, broken, or of another form.
     """
     card = read_json(folder / CARD, Card)
+    if card.features != FEATURES:
+        raise ArtefactError(f"{CARD} is of other features: expected {list(FEATURES)}, found {list(card.features)}")
     content = read_bytes(folder / WEIGHTS)
     try:
         weights = safetensors.torch.load(content)

@@ -1,7 +1,8 @@
 """Counters and catalogue from a real Redis into history, each week as it stood at one instant."""
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 from redis import Redis
 
 from consumers.snapshot import MOST_READINGS, CutTimeout, Snapshot, WrongTopic
-from features.history import History
+from features.history import History, HistoryError
 from features.reader import CounterReader, WeekError
-from features.store import CounterStore, StoreUnavailable
+from features.store import CounterStore, Fence, StoreUnavailable
 from features.tally import Bucket, CatalogueEntry, Part
 from features.weeks import Calendar
 from tests.builders_weekly import chart_week, entry, moment, part
@@ -29,12 +30,19 @@ class Restless(CounterStore):
         super().__init__(client, topic, 4)
         self.before_bucket: Callable[[str], None] = lambda week: None
         self.before_entries: Callable[[], None] = lambda: None
+        self.before_freeze: Callable[[], None] = lambda: None
         self.n_buckets_read = 0
 
-    def bucket(self, partition: int, week: str, group: str, slice_: int) -> dict[str, tuple[int, int, int]]:
+    def bucket(
+        self, partition: int, week: str, group: str, slice_: int, copies: str = ""
+    ) -> dict[str, tuple[int, int, int]]:
         self.n_buckets_read += 1
         self.before_bucket(week)
-        return super().bucket(partition, week, group, slice_)
+        return super().bucket(partition, week, group, slice_, copies)
+
+    def freeze(self, partition: int, weeks: Sequence[str], copies: str) -> Fence | None:
+        self.before_freeze()
+        return super().freeze(partition, weeks, copies)
 
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         self.before_entries()
@@ -150,12 +158,75 @@ def test_a_week_that_is_counted_on_while_it_is_read_is_read_again_and_never_torn
     assert counted.history.stamp("2023-W20") == standing.stamp(W20) == {f"{TOPIC_ID}:0:all": "3"}
 
 
-def test_a_week_that_never_stands_still_is_an_outage_and_leaves_nothing_torn(counted: Counted) -> None:
+def test_a_week_that_never_stands_still_is_read_from_a_copy_of_one_instant(counted: Counted) -> None:
+    every_slice = [f"t{n}" for n in range(30)]
+    counted.count(20, dict.fromkeys(every_slice, 1))
+    counted.count(20, dict.fromkeys(every_slice, 1), partition=1)
+    counted.count(21, {"a": 1})
+    times = iter(range(1000))
+
+    def count_on(week: str) -> None:
+        counted.count(20, dict.fromkeys(every_slice, 1), partition=next(times) % 2)
+        counted.count(21, {"a": 1})
+
+    counted.sessions.before_bucket = count_on
+    standing = counted.snapshot().bring_up_to_date(W21)
+    (plays,) = set(counted.plays(20).values())
+    assert plays > 2 * MOST_READINGS
+    first, second = max(standing.touched(W20)[0], standing.touched(W21)[0]), standing.touched(W20)[1]
+    assert plays + counted.plays(21)["a"] == first + second  # every record up to there, and none after
+    assert [counted.history.stamp(week.name) for week in (W20, W21)] == [standing.stamp(W20), standing.stamp(W21)]
+    assert not list(counted.sessions.client.scan_iter(match=f"{{hp:{counted.sessions.topic}:*copy*"))
+
+
+def test_a_week_that_changes_while_others_are_copied_is_copied_with_them_the_next_time(counted: Counted) -> None:
     counted.count(20, {"a": 1})
+    counted.count(21, {"a": 1})
+    late = iter([{"a": 10}, {"a": 100}])
+
+    def count_another_week() -> None:
+        for counts in itertools.islice(late, 1):
+            counted.count(21, counts)
+
     counted.sessions.before_bucket = lambda week: counted.count(20, {"a": 1})
-    with pytest.raises(StoreUnavailable, match=f"2023-W20: counted on all the while .* {MOST_READINGS} times"):
+    counted.sessions.before_freeze = count_another_week
+    standing = counted.snapshot().bring_up_to_date(W21)
+    assert counted.plays(21)["a"] == 111
+    assert [counted.history.stamp(week.name) for week in (W20, W21)] == [standing.stamp(W20), standing.stamp(W21)]
+    assert not list(counted.sessions.client.scan_iter(match=f"{{hp:{counted.sessions.topic}:*copy*"))
+
+
+def test_a_copy_that_redis_has_lost_is_an_outage_and_leaves_nothing_torn(counted: Counted) -> None:
+    counted.count(20, {"a": 1})
+
+    def lose(week: str) -> None:
+        copies = list(counted.sessions.client.scan_iter(match=f"{{hp:{counted.sessions.topic}:0}}:copy:*"))
+        counted.sessions.client.delete(*copies) if copies else counted.count(20, {"a": 1})
+
+    counted.sessions.before_bucket = lose
+    with pytest.raises(StoreUnavailable, match="week 2023-W20: Redis has lost the copy"):
         counted.snapshot().bring_up_to_date(W20)
     assert counted.history.weeks() == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_a_file_broken_in_its_middle_is_written_again_while_its_week_is_kept(
+    counted: Counted, tmp_path: Path, share: float
+) -> None:
+    counted.count(20, {f"t{n}": n + 1 for n in range(300)})
+    counted.enter(*(entry(f"t{n}", 0, n) for n in range(300)))
+    counted.snapshot().bring_up_to_date(W20)
+    for path in tmp_path.rglob("*.parquet"):
+        content = bytearray(path.read_bytes())
+        middle = int(len(content) * share)
+        content[middle : middle + 40] = bytes(40)
+        path.write_bytes(content)
+    assert counted.history.stamp("2023-W20") is not None
+    with pytest.raises(HistoryError, match="cannot be read"):
+        counted.plays(20)
+    counted.snapshot().bring_up_to_date(W20)
+    assert counted.plays(20)["t299"] == 300
+    assert len(counted.catalogue()) == 300
 
 
 def test_all_weeks_stand_in_history_as_the_fences_had_them_at_one_instant(counted: Counted) -> None:

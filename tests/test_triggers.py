@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from consumers.group import GroupReader
 from consumers.kafka import KafkaUnavailable, build_consumer
 from consumers.snapshot import CutTimeout, WrongTopic
 from consumers.triggers import TriggerConsumer
+from features.history import HistoryError
 from features.reader import WeekError
 from features.store import StoreUnavailable
 from hitparade.embedded import Embedded
@@ -145,7 +147,9 @@ def test_triggers_are_run_in_their_order_and_each_is_committed() -> None:
     assert reader.is_closed
 
 
-@pytest.mark.parametrize("cause", [WeekError("gone"), WrongTopic("gone")], ids=lambda cause: type(cause).__name__)
+@pytest.mark.parametrize(
+    "cause", [WeekError("gone"), WrongTopic("gone"), HistoryError("gone")], ids=lambda cause: type(cause).__name__
+)
 def test_a_trigger_that_can_never_be_run_is_told_of_and_passed_over_and_the_next_one_runs(
     cause: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,7 +181,13 @@ def test_an_unreadable_trigger_is_told_of_and_passed_over_and_the_next_one_runs(
 
 @pytest.mark.parametrize(
     "cause",
-    [StoreUnavailable("away"), CutTimeout("behind"), KafkaUnavailable("away"), NotAcknowledged("some")],
+    [
+        StoreUnavailable("away"),
+        CutTimeout("behind"),
+        KafkaUnavailable("away"),
+        NotAcknowledged("some"),
+        OSError(ENOSPC, "No space left on device"),
+    ],
     ids=lambda cause: type(cause).__name__,
 )
 def test_what_may_pass_is_tried_again_ever_more_slowly_until_it_does(cause: Exception) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import consumers.weekly
-from consumers.snapshot import CutTimeout, WrongTopic
+from consumers.snapshot import CutTimeout, OldCounters, WrongTopic
 from features.history import History
 from features.reader import WeekError
 from features.table import FeatureTable, tables
@@ -466,6 +466,11 @@ def of_form_2(folder: Path) -> None:
     (folder / CARD).write_text(json.dumps(card | {"form": 2}))
 
 
+def of_other_features(folder: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | {"features": card["features"][::-1]}))
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -473,9 +478,10 @@ def of_form_2(folder: Path) -> None:
         (flip, "weights.safetensors is not the file that card.json describes as version 2023-W09-"),
         (lambda folder: (folder / WEIGHTS).unlink(), "weights.safetensors is missing"),
         (of_form_2, "card.json is not a Card: form: Input should be 1"),
+        (of_other_features, "card.json is of other features: expected ['popularity', "),
         (lambda folder: (folder / CARD).write_bytes(b"\xff"), "card.json is not a Card: the whole: Invalid JSON"),
     ],
-    ids=["truncated", "another file", "no weights", "another form", "no card"],
+    ids=["truncated", "another file", "no weights", "another form", "other features", "no card"],
 )
 def test_a_broken_network_gives_naives_list_with_a_reason_that_names_no_path(
     neural: Stage, network: Path, harm: Callable[[Path], None], reason: str
@@ -548,6 +554,20 @@ def test_a_trigger_of_a_topic_that_was_created_anew_is_refused(stage: Stage, sou
     with pytest.raises(WrongTopic, match=rf"{source}.v1 with id another, Redis counts id {trigger.topic_ids[source]}"):
         stage.weekly_run().run(anew)
     assert stage.published() == []
+
+
+def test_a_trigger_of_the_topic_as_it_is_waits_where_redis_still_counts_the_one_before(stage: Stage) -> None:
+    trigger = fired(listened(stage))
+    store = wiring.session_store(stage.settings)
+    fence = store.fence(0)
+    assert fence is not None
+    store.client.hset(store.key(0, "fence"), "topic_id", "an older one")
+    run = stage.weekly_run()
+    with pytest.raises(OldCounters, match="Redis counts id an older one: count the new topic, after `hitparade drop`"):
+        run.run(trigger)
+    assert stage.published() == []
+    store.client.hset(store.key(0, "fence"), "topic_id", fence.topic_id)
+    assert len(run.run(trigger)) == 2
 
 
 @pytest.mark.parametrize("week", [19, 26])
