@@ -27,11 +27,14 @@ NewWorld = Callable[..., World]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out the scenarios that are marked `full`")
+    parser.addoption("--broker", help="host:port of a broker that is there, instead of one of our own; none stops it")
     parser.addoption("--seed", type=int, default=1, help="of the known log and of random moments (1)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: left out with --quick")
+    # kafka-python lets go of the sockets of attempts to connect that failed without closing them.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lines(config))
 
@@ -57,8 +60,13 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory, group: int) -> Iterator[Broker]:
+def broker(tmp_path_factory: pytest.TempPathFactory, group: int, request: pytest.FixtureRequest) -> Iterator[Broker]:
     """One Apache Kafka broker for all scenarios; whoever stops it starts it again."""
+    if address := request.config.getoption("--broker"):
+        given = Broker(tmp_path_factory.mktemp("broker"), group)
+        given.port = int(address.rpartition(":")[2])
+        yield given
+        return
     if not (KAFKA / "broker").is_file():
         missing(f"no Apache Kafka in {KAFKA}: name its folder in HITPARADE_TEST_KAFKA")
     broker = Broker(tmp_path_factory.mktemp("broker"), group, *BROKER)

@@ -8,13 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from subprocess import DEVNULL, STDOUT, Popen
+from typing import Any
 
 import pytest
 import redis
+from redis.cluster import RedisCluster
 
 from hitparade.embedded import KAFKA_METADATA, VALKEY
 from hitparade.processes import HOST, comes_up, last_lines
-from tests.servers import KAFKA, free_port_pair
+from tests.servers import KAFKA, free_port_pair, wait_until
 
 
 class Server:
@@ -138,3 +140,66 @@ def environment(**settings: str) -> dict[str, str]:
     """This process's environment without its settings, with those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HITPARADE_")}
     return kept | {f"HITPARADE_{name}": value for name, value in settings.items()}
+
+
+class Node(Redis):
+    """One node of a cluster; without another node's slots it serves its own."""
+
+    def command(self) -> Sequence[str]:
+        bus = ["--cluster-enabled", "yes", "--cluster-port", str(self.port + 1), "--cluster-node-timeout", "2000"]
+        return [*super().command(), *bus, "--cluster-require-full-coverage", "no"]
+
+    @property
+    def id(self) -> str:
+        return str(self.ask("CLUSTER MYID").decode())
+
+    def ask(self, *command: str | int | bytes) -> Any:
+        with self.client() as client:
+            return client.execute_command(*command)
+
+
+class Cluster:
+    """Three nodes that share the slots, each with an append-only file."""
+
+    N_SLOTS = 16384
+
+    def __init__(self, folder: Path, group: int) -> None:
+        self.nodes = [Node(folder / f"node{n}", group) for n in range(3)]
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://{HOST}:{self.nodes[0].port}"
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        share = self.N_SLOTS // 3 + 1
+        for n, node in enumerate(self.nodes):
+            node.ask("CLUSTER ADDSLOTSRANGE", n * share, min((n + 1) * share, self.N_SLOTS) - 1)
+            node.ask("CLUSTER SET-CONFIG-EPOCH", n + 1)
+            node.ask("CLUSTER MEET", HOST, self.nodes[0].port, self.nodes[0].port + 1)
+        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), 30, "the cluster to find itself")
+
+    def _is_whole(self, node: Node) -> bool:
+        info = node.ask("CLUSTER INFO")
+        return (info["cluster_state"], info["cluster_slots_ok"]) == ("ok", str(self.N_SLOTS))
+
+    def client(self) -> Any:
+        return RedisCluster(HOST, self.nodes[0].port, socket_timeout=10)
+
+    def slot_of(self, key: str) -> int:
+        return int(self.nodes[0].ask("CLUSTER KEYSLOT", key))
+
+    def owner(self, slot: int) -> Node:
+        """The node that serves a slot, as it says itself."""
+        (owner,) = [node for node in self.nodes if slot in self._slots_of(node)]
+        return owner
+
+    def _slots_of(self, node: Node) -> set[int]:
+        rows = node.ask("CLUSTER SLOTS")
+        own = [row for row in rows if row[2][2].decode() == node.id]
+        return {slot for first, last, *_ in own for slot in range(first, last + 1)}
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
