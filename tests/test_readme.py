@@ -47,9 +47,12 @@ def as_compared(line: str) -> str:
     return re.sub(r"^\d+ of 50 tracks", "n of 50 tracks", DURATION.sub("in n s.", line.rstrip()))
 
 
-def test_every_command_that_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^hitparade ([a-z]+(?: (?:tracks|sessions|weekly))?)", README, re.MULTILINE)
-    assert len(commands) >= 8
+def test_every_command_that_the_readme_and_the_guarantees_name_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = README + (ROOT / "docs" / "guarantees.md").read_text()
+    commands = re.findall(
+        r"(?:^|`)hitparade ([a-z][a-z-]+(?: (?:tracks|sessions|weekly|replay)\b)?)", pages, re.MULTILINE
+    )
+    assert len(commands) >= 20
     for command in commands:
         with pytest.raises(SystemExit) as ended:
             build_parser().parse_args([*command.split(), "--help"])
