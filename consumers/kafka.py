@@ -182,7 +182,7 @@ def readable(kafka: KafkaConfig, topic: str, positions: Mapping[int, int]) -> di
         while len(found) < len(behind) and time.monotonic() < deadline:
             with available(kafka):
                 consumer.poll(timeout_ms=100)
-            found = {p.partition: ends[p.partition] for p, at in behind.items() if (consumer.position(p) or 0) > at}
+            found = {p.partition: ends[p.partition] for p, at in behind.items() if _position(kafka, consumer, p) > at}
     return found
 
 

@@ -121,18 +121,32 @@ class Consumer:
     def step(self) -> bool:
         """Poll once and apply what came; True if anything did."""
         self.health.turned(self.clock())
-        for partition in list(self.source.waiting):
-            if self.clock() >= self._resting.get(partition, (0.0, 0.0))[0]:
-                self._guarded(partition, partial(self.begin, partition))
+        failure = self._begin_waiting()
         batches = self._poll()
         for batch in batches:
             self._guarded(batch.partition, partial(self.drain, batch))
         if batches:
             self.source.commit()
             self.health.progressed(self.clock())
+        if failure:
+            raise failure
         self._look()
         self._tell()
         return bool(batches)
+
+    def _begin_waiting(self) -> Exception | None:
+        """Begin what waits, up to the first failure, which is then the last in the line.
+
+        Nobody is kept from polling by it: the partition may be another consumer's by now, or be gone.
+        """
+        for partition in list(self.source.waiting):
+            try:
+                if self.clock() >= self._resting.get(partition, (0.0, 0.0))[0]:
+                    self._guarded(partition, partial(self.begin, partition))
+            except PASSING as cause:
+                self.source.wait(partition)
+                return cause
+        return None
 
     def _poll(self) -> Sequence[Batch]:
         try:
@@ -256,7 +270,7 @@ class Consumer:
             )
         self._reached[partition] = start
         if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
-            self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time))
+            self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time, since=fence.stream_time))
             self._resting.pop(partition)
         self._failing.discard(partition)
         self.source.start(partition, start)
@@ -285,7 +299,9 @@ class Consumer:
                 f"begins at {log_start}: {lost} offsets were deleted before they were counted. Raise the topic's "
                 "retention, and go on without them with --accept-loss (they are tallied as lost)"
             )
-        part = Part(fence.next_offset, log_start, fence.stream_time, tallies=Counter(lost=lost))
+        part = Part(
+            fence.next_offset, log_start, fence.stream_time, tallies=Counter(lost=lost), since=fence.stream_time
+        )
         self.store.apply(partition, fence.identity, part)
         return log_start
 
@@ -316,7 +332,9 @@ class Consumer:
     def has_read_everything(self) -> bool:
         """True when every fence of the topic is at the end of its partition, whoever moved it."""
         facts = self.source.watch.facts(self.source.topic)
-        running = [partition for partition in facts.partitions if partition not in self.stopped]
+        # Who has stopped a partition does not wait for others, who may have stopped one too and wait for it.
+        wanted = [*self.source.positions, *self.source.waiting] if self.stopped else facts.partitions
+        running = [partition for partition in wanted if partition not in self.stopped]
         fences = self.store.fences(running)
         ends = end_offsets(self.source.kafka, {self.source.topic: running})[self.source.topic]
         return all(

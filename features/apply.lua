@@ -5,6 +5,8 @@
 -- ARGV[1]  msgpack map (strings and integers only: cmsgpack refuses `bin`):
 --            start, end       text: offsets; start must be the fence's next_offset
 --            topic_id         text: must be the fence's
+--            since            text: the stream time that the part was decided from; must be the fence's: a Redis that
+--                             was emptied may be at the same offset, with another history
 --            stream_time      text: ISO 8601, or empty
 --            horizon          text: name of the oldest week kept; buckets of older weeks are removed; empty: none
 --            slices           integer: how many hashes hold one bucket
@@ -14,7 +16,8 @@
 --            ids              list of {name, n}: how many of ARGV[2] to remember in the set ids:<name>
 --            kept             list of names: of sets like ids:24h:7 those that stay, where it or horizon is not empty
 -- ARGV[2]  the ids to remember, 16 bytes each
--- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset}.
+-- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset},
+-- {"SINCE", the fence's stream_time}.
 --
 -- Redis does not roll back a script that fails half-way, so everything is read, decoded and checked before the first
 -- write, and every write sets a value computed before it.
@@ -26,10 +29,11 @@ local fence = KEYS[1]
 local prefix = string.sub(fence, 1, -string.len('fence') - 1)
 local span = cmsgpack.unpack(ARGV[1])
 
-local have = redis.call('HMGET', fence, 'next_offset', 'topic_id')
+local have = redis.call('HMGET', fence, 'next_offset', 'topic_id', 'stream_time')
 if not have[1] then return {'NOFENCE'} end
 if have[2] ~= span.topic_id then return {'TOPIC', have[2]} end
 if have[1] ~= span.start then return {'FENCED', have[1]} end
+if (have[3] or '') ~= span.since then return {'SINCE', have[3] or ''} end
 
 local writes = {}
 local function plan(command, key, arguments)

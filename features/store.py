@@ -204,7 +204,7 @@ class CounterStore:
         """Add a part and move the fence to its end: both or neither.
 
         Raises:
-            Fenced: the fence is not at part.start, or there is none.
+            Fenced: the fence is not at part.start, or not at its stream time, or there is none.
             TopicChanged: the fence is of another topic id.
             StoreUnavailable: nothing is known of whether it was applied; the fence tells.
         """
@@ -216,6 +216,8 @@ class CounterStore:
                 return
             case ["FENCED", found]:
                 raise Fenced(f"{where}: expected the fence at offset {part.start}, found {found}")
+            case ["SINCE", found]:
+                raise Fenced(f"{where}: expected stream time {part.since}, found {found or None}")
             case ["TOPIC", found] if found.partition("#")[0] == topic_id.partition("#")[0]:
                 raise Fenced(f"{where}: it was rebuilt, and is counted as {found}, not {topic_id}")
             case ["TOPIC", found]:
@@ -255,6 +257,7 @@ class CounterStore:
                 "start": str(part.start),
                 "end": str(part.end),
                 "topic_id": topic_id,
+                "since": part.since.isoformat() if part.since else "",
                 "stream_time": part.stream_time.isoformat() if part.stream_time else "",
                 "horizon": part.horizon,
                 "slices": self.slices,

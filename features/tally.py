@@ -106,8 +106,9 @@ class CatalogueEntry:
 class Part:
     """What a span [start, end) of one partition changes: all of it in one step, or nothing.
 
-    horizon, where not empty, names the oldest week still kept: the buckets of older ones are removed. ids are to be
-    remembered, by set; kept, where not empty, or with a horizon, are the generations of them that are not removed.
+    since is the stream time at start. horizon, where not empty, names the oldest week still kept: the buckets of older
+    ones are removed. ids are to be remembered, by set; kept, where not empty, or with a horizon, are the generations of
+    them that are not removed.
     """
 
     start: int
@@ -120,6 +121,7 @@ class Part:
     tallies: Counter[str] = field(default_factory=Counter)
     ids: dict[str, list[bytes]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 def tally(
@@ -169,7 +171,7 @@ class _Counting:
         self._begin(start)
 
     def _begin(self, start: int) -> None:
-        self.done = Part(start, start, self.stream_time)
+        self.done = Part(start, start, self.stream_time, since=self.stream_time)
         self.n_tracks = 0
         self.oldest = self.horizon
 

@@ -69,7 +69,9 @@ class Counted:
         start, end = fence.next_offset, fence.next_offset + 1
         bucket = Bucket(chart_week(week).name, group, "f", {i: [n, 0, 0] for i, n in counts.items()}, end)
         self.stream_time = max(self.stream_time, moment(week))
-        self.sessions.apply(partition, TOPIC_ID, Part(start, end, self.stream_time, horizon, [bucket]))
+        self.sessions.apply(
+            partition, TOPIC_ID, Part(start, end, self.stream_time, horizon, [bucket], since=fence.stream_time)
+        )
 
     def enter(self, *entries: CatalogueEntry, partition: int = 0) -> None:
         start = self.tracks.init(partition, 0, TOPIC_ID, {}).next_offset

@@ -1,7 +1,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -42,7 +42,9 @@ def bucket(
 
 
 def part(start: int = 0, end: int = 1, *buckets: Bucket, **changes: Any) -> Part:
-    return Part(start, end, changes.pop("stream_time", SOME_TIME), buckets=list(buckets), **changes)
+    """A part that follows those of SOME_TIME, or is the first."""
+    since = changes.pop("since", SOME_TIME if start else None)
+    return Part(start, end, changes.pop("stream_time", SOME_TIME), buckets=list(buckets), since=since, **changes)
 
 
 def counts_of(store: CounterStore, week: str = "2023-W24", group: str = "all") -> dict[str, tuple[int, int, int]]:
@@ -89,7 +91,7 @@ def test_an_empty_part_moves_the_fence_alone(store: CounterStore) -> None:
     store.apply(0, TOPIC_ID, part(0, 3, stream_time=None))
     assert everything(store).keys() == before.keys()
     assert (fence_of(store).next_offset, fence_of(store).stream_time) == (3, None)
-    store.apply(0, TOPIC_ID, part(3, 4))
+    store.apply(0, TOPIC_ID, part(3, 4, since=None))
     store.apply(0, TOPIC_ID, part(4, 5, stream_time=None))
     assert fence_of(store).stream_time == SOME_TIME
 
@@ -101,6 +103,15 @@ def test_a_part_that_does_not_begin_at_the_fence_is_refused(store: CounterStore,
     with pytest.raises(Fenced, match=f"partition 0: expected the fence at offset {start}, found 5"):
         store.apply(0, TOPIC_ID, part(start, start + 5, bucket({"a": [1, 0, 0]})))
     assert everything(store) == before
+
+
+@pytest.mark.parametrize("since", [None, SOME_TIME + timedelta(microseconds=1)])
+def test_a_part_decided_from_another_stream_time_is_refused(store: CounterStore, since: datetime | None) -> None:
+    store.apply(0, TOPIC_ID, part(0, 5, bucket({"a": [1, 0, 0]})))
+    with pytest.raises(Fenced, match="expected stream time"):
+        store.apply(0, TOPIC_ID, part(5, 6, bucket({"a": [1, 0, 0]}), since=since))
+    assert fence_of(store).next_offset == 5
+    assert counts_of(store) == {"a": (1, 0, 0)}
 
 
 def test_the_same_part_twice_counts_once(store: CounterStore) -> None:

@@ -154,7 +154,7 @@ def test_what_is_set_aside_is_the_events_own_bytes_with_offset_and_place() -> No
 
 
 def test_a_span_without_records_still_moves_to_its_end() -> None:
-    assert list(tally([], 5, 9, MONDAY, rules())) == [Part(5, 9, MONDAY)]
+    assert list(tally([], 5, 9, MONDAY, rules())) == [Part(5, 9, MONDAY, since=MONDAY)]
 
 
 def test_a_large_batch_is_split_between_records() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis.cluster import RedisCluster
 
+from features.connect import connect
 from hitparade.embedded import KAFKA_METADATA, VALKEY
 from hitparade.processes import HOST, comes_up, last_lines
 from tests.servers import KAFKA, free_port_pair, wait_until
@@ -178,6 +178,9 @@ class Cluster:
             node.ask("CLUSTER ADDSLOTSRANGE", n * share, min((n + 1) * share, self.N_SLOTS) - 1)
             node.ask("CLUSTER SET-CONFIG-EPOCH", n + 1)
             node.ask("CLUSTER MEET", HOST, self.nodes[0].port, self.nodes[0].port + 1)
+        self.await_whole()
+
+    def await_whole(self) -> None:
         wait_until(lambda: all(self._is_whole(node) for node in self.nodes), 30, "the cluster to find itself")
 
     def _is_whole(self, node: Node) -> bool:
@@ -185,7 +188,7 @@ class Cluster:
         return (info["cluster_state"], info["cluster_slots_ok"]) == ("ok", str(self.N_SLOTS))
 
     def client(self) -> Any:
-        return RedisCluster(HOST, self.nodes[0].port, socket_timeout=10)
+        return connect(self.url)
 
     def slot_of(self, key: str) -> int:
         return int(self.nodes[0].ask("CLUSTER KEYSLOT", key))

@@ -27,6 +27,7 @@ def wide_world(new_world: NewWorld, broker: Broker, cluster: Cluster) -> World:
     world = new_world(broker.address, cluster, settings_={"REDIS_URL": f"{cluster.url}?socket_timeout=2"})
     for partition in range(world.n_partitions):
         hand_over(cluster, slot_of(world, cluster, partition), cluster.nodes[partition % 3])
+    assert world.n_decided() == 0  # from now on its client knows where they are
     return world
 
 
@@ -82,7 +83,7 @@ def test_a_slot_is_moved_while_it_is_counted_into(wide_world: World, cluster: Cl
     slot, to = slot_of(world, cluster, 0), cluster.nodes[1]
     consumer = world.consumer()
     with world.filling(over_s=30):
-        world.await_decided(1500)
+        wait_until(lambda: offset_of(world, 0) > 20, 40, "a part of partition 0 to be counted")
         source = cluster.owner(slot)
         to.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", to.id)
@@ -113,12 +114,13 @@ def test_a_node_is_killed_and_comes_back_while_the_others_are_counted_into(wide_
     victim = cluster.owner(slot_of(world, cluster, 1))
     others = [0, 2, 3]
     with world.filling(over_s=5):
-        world.await_decided(1500)
+        wait_until(lambda: offset_of(world, 1) > 20, 40, "a part of partition 1 to be counted")
         before = offset_of(world, 1)
         victim.kill()
     ends = ends_of(world.kafka, world.topic)
     wait_until(lambda: all(offset_of(world, p) == ends[p] for p in others), 40, "the others to be drained")
     victim.start()
+    cluster.await_whole()
     assert 0 < before < ends[1], "it was killed too late"
     world.await_drained()
     world.check()

@@ -88,6 +88,7 @@ def test_every_broker_is_gone(world: World, broker: Broker, for_s: int) -> None:
     with consumer_inside(world) as state, world.filling(over_s=8 + for_s):
         world.await_decided(1000)
         wait_until(lambda: state().ready, 40, "the consumer to be ready")
+        told = process.log.read_text().count("not ready")  # a slow start may have been one
         broker.kill()
         try:
             n_decided, gone = world.n_decided(), time.monotonic()
@@ -98,7 +99,7 @@ def test_every_broker_is_gone(world: World, broker: Broker, for_s: int) -> None:
                 assert re.search("Kafka at|did not take all of|one turn of the loop", state().reason)
                 assert process.is_alive()
                 threading.Event().wait(0.2)
-            assert process.log.read_text().count("not ready") <= 1 + for_s // 60
+            assert process.log.read_text().count("not ready") <= told + 1 + for_s // 60
         finally:
             broker.start()
         wait_until(lambda: state().ready, 60, "the consumer to be ready again")

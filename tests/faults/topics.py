@@ -12,8 +12,9 @@ from tests.servers import wait_until
 
 @contextlib.contextmanager
 def operator(kafka: str) -> Iterator[Any]:
-    """An operator's connection, which gives up on a broker that hangs, and takes another."""
-    with contextlib.closing(KafkaAdminClient(bootstrap_servers=kafka, request_timeout_ms=8000)) as admin:
+    """An operator's connection, which soon gives up on a broker that hangs."""
+    patience = {"request_timeout_ms": 8000, "bootstrap_timeout_ms": 8000}
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=kafka, **patience)) as admin:
         yield admin
 
 

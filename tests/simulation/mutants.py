@@ -1,0 +1,111 @@
+"""Ways to break the product: each a change of its text, which a simulation must notice."""
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+import consumers.sessions
+from consumers.loop import Consumer
+from consumers.source import Source
+from consumers.watchdog import Watchdog
+from tests.simulation.memory import MemoryStore
+
+
+class Edit(NamedTuple):
+    """Text of a function, and what to put in its place."""
+
+    owner: Any
+    function: str
+    old: str
+    new: str
+
+
+SEND = "self.letters.send(batch.partition, part.set_aside)"
+APPLY = "self.store.apply(batch.partition, identity, part)"
+TALLY = "tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)"
+APPLIED = "self.source.applied(batch.partition, part.end)"
+SWALLOWED = f"try:\n            {APPLY}\n        except {{}}:\n            pass"
+TALLIED_FIRST = """before, tallies = counted, Counter(counted.fence.tallies) + part.tallies
+    self.partitions[partition] = counted = replace(counted, fence=replace(counted.fence, tallies=tallies))
+    self.refuse(counted.fence, topic_id, part)
+    counted = before"""
+NOBODY_COMPARES = Edit(Consumer, "_compare", "if found != ours", "if False")
+
+MUTANTS: dict[str, list[Edit]] = {
+    "the fence is ignored": [Edit(MemoryStore, "refuse", "if fence.next_offset != part.start", "if False")],
+    "tallies are added before the fence is looked at": [
+        Edit(MemoryStore, "apply", "self.refuse(counted.fence, topic_id, part)", TALLIED_FIRST)
+    ],
+    "consumers begin at the committed offset": [
+        Edit(Consumer, "begin", "= self._after_loss(partition, fence)", "= self.source.committed(partition) or 0")
+    ],
+    "stream time is not taken from the fence": [Edit(Consumer, "begin", "] = fence.stream_time", "] = None")],
+    "a rebuild goes unnoticed": [Edit(Consumer, "begin", "] = fence.rebuilt", "] = 0")],
+    "a topic created anew is counted on": [
+        Edit(Consumer, "begin", "if fence.topic_id != topic_id", "if False"),
+        Edit(MemoryStore, "refuse", "if fence.identity != topic_id:", "if False:"),
+    ],
+    "a loss is not told": [Edit(Consumer, "_after_loss", "if not self.accept_loss", "if False")],
+    "an emptied Redis is taken for a new one": [
+        Edit(Consumer, "_first_fence", "if log_start > 0 and committed is not None", "if False"),
+        Edit(Consumer, "_first_fence", "log_start if committed is None else 0", "log_start"),
+    ],
+    "a Redis that went back is noticed only by what it refuses": [NOBODY_COMPARES],
+    "letters are sent after the counters": [
+        Edit(Consumer, "drain", SEND, "pass"),
+        Edit(Consumer, "drain", APPLIED, f"{SEND}; {APPLIED}"),
+    ],
+    "late letters are not sent": [
+        Edit(
+            Consumer, "drain", SEND, SEND.replace("part.set_aside", "[e for e in part.set_aside if e.topic != 'late']")
+        )
+    ],
+    "a time-out is taken for success, and nobody compares": [
+        Edit(Consumer, "drain", APPLY, SWALLOWED.format("StoreUnavailable")),
+        NOBODY_COMPARES,
+    ],
+    "a refused part is dropped, and nobody compares": [
+        Edit(Consumer, "drain", APPLY, SWALLOWED.format("Fenced")),
+        NOBODY_COMPARES,
+    ],
+    "late is decided by the latest event of the batch": [
+        Edit(
+            consumers.sessions,
+            "deciding",
+            f"return {TALLY}",
+            f"*_, last = {TALLY}; return {TALLY.replace('stream_time', 'last.stream_time')}",
+        )
+    ],
+    "what was not applied is not read again": [Edit(Source, "rewind", "self.start(partition, offset)", "pass")],
+    "the fence moves to the last record": [
+        Edit(
+            Source,
+            "poll",
+            "end = self._position(partition)",
+            "end = max([r.offset + 1 for r in found.get(self._at(partition), ())], default=start)",
+        )
+    ],
+    "nobody watches for partitions that stand still": [Edit(Watchdog, "suspects", "return suspects", "return []")],
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Break the product while the block runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        texts: dict[tuple[Any, str], str] = {}
+        for owner, function, old, new in MUTANTS[name]:
+            original = getattr(owner, function)
+            text = texts.get((owner, function)) or textwrap.dedent(inspect.getsource(original))
+            assert text.count(old) == 1, f"{function} has not {old!r} once"
+            texts[owner, function] = text.replace(old, new)
+        for (owner, function), text in texts.items():
+            scope: dict[str, Any] = {}
+            exec(text, vars(sys.modules[getattr(owner, function).__module__]), scope)
+            patch.setattr(owner, function, scope[function])
+        yield
