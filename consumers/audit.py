@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from consumers.beginning import Stopped
 from consumers.kafka import end_offsets
 from consumers.log import PartitionLog, log_starts
-from consumers.loop import Stopped
 from consumers.recount import BucketName, Counts, Recount
 from consumers.sessions import check_experiments, fence_settings
 from features.events import Kind

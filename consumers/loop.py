@@ -15,11 +15,12 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from consumers.beginning import Beginning, Stopped, way_out
 from consumers.health import Health
 from consumers.kafka import KafkaUnavailable, end_offsets
 from consumers.source import Batch, OutOfRange, Source
 from consumers.watchdog import Watchdog
-from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged, counted_as
+from features.store import CounterStore, Fenced, StoreUnavailable, TopicChanged, counted_as
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
 
@@ -30,10 +31,6 @@ POLL_TIMEOUT_S = 0.5
 LONGEST_PAUSE_S = 5.0
 LOOK_EVERY_S = 5.0
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
-
-
-class Stopped(Exception):
-    """A partition must not be counted on; the message names both sides and the ways out."""
 
 
 class Sink(Protocol):
@@ -58,17 +55,14 @@ def longer(pause_s: float) -> float:
 class Consumer:
     """One process' share of a topic, counted into Redis.
 
-    decide turns a span into parts, by the log and by what Redis remembers at its start; settings are what the fence
-    must agree with; check refuses a fence for a reason of the consumer's own.
+    decide turns a span into parts, by the log and by what Redis remembers at its start; beginning says where that is.
     """
 
     source: Source
     store: CounterStore
     letters: Sink
     decide: Decide
-    settings: Mapping[str, str]
-    check: Callable[[Fence], None] = lambda fence: None
-    accept_loss: bool = False
+    beginning: Beginning
     tallies: Counter[str] = field(default_factory=Counter)
     stopped: dict[int, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
@@ -230,7 +224,7 @@ class Consumer:
                 self._rest(partition)
             raise
         except (TopicChanged, Stopped) as cause:
-            reason = f"{cause}. {self._way_out()}" if isinstance(cause, TopicChanged) else str(cause)
+            reason = f"{cause}. {way_out(self.source.topic)}" if isinstance(cause, TopicChanged) else str(cause)
             log.error("partition %d of %s is stopped: %s", partition, self.source.topic, reason)
             self.stopped[partition] = reason
             self.source.stop(partition)
@@ -247,26 +241,15 @@ class Consumer:
         Raises:
             Stopped: counting on would lose or double something.
         """
-        fence = self.store.fence(partition) or self._first_fence(partition)
-        where = f"{self.source.topic} partition {partition}"
-        for name, ours in self.settings.items():
-            found = fence.settings.get(name)
-            if found != ours:
-                raise Stopped(
-                    f"{where} was counted with {name} {found}, this consumer has {ours}. "
-                    f"Set it back to {found}, or count anew: {self._drop()}"
-                )
-        topic_id = self.source.topic_id()
-        if fence.topic_id != topic_id:
-            raise Stopped(f"{where}: Redis counts topic id {fence.topic_id}, Kafka has {topic_id}. {self._way_out()}")
-        self.check(fence)
-        start = self._after_loss(partition, fence)
+        fence = self.beginning.fence(partition)
+        start = fence.next_offset
         self._stream_times[partition] = fence.stream_time
         self._rebuilt[partition] = fence.rebuilt
         self.stopped.pop(partition, None)
-        if start < self._reached.get(partition, 0):
+        if start < (reached := self._reached.get(partition, 0)):
             log.warning(
-                "%s: Redis went back from offset %d to %d; counting again", where, self._reached[partition], start
+                "%s partition %d: Redis went back from offset %d to %d; counting again",
+                *(self.source.topic, partition, reached, start),
             )
         self._reached[partition] = start
         if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
@@ -274,36 +257,6 @@ class Consumer:
             self._resting.pop(partition)
         self._failing.discard(partition)
         self.source.start(partition, start)
-
-    def _first_fence(self, partition: int) -> Fence:
-        log_start = self.source.log_start(partition)
-        committed = self.source.committed(partition)
-        if log_start > 0 and committed is not None and not self.accept_loss:
-            raise Stopped(
-                f"{self.source.topic} partition {partition} has no fence in Redis, but was counted up to offset "
-                f"{committed}, and its log begins at {log_start}: Redis was emptied, and the log has lost what was "
-                "counted. Bring Redis' data back, or count what is left with --accept-loss"
-            )
-        start = log_start if committed is None else 0  # what had been counted before log_start is tallied as lost
-        return self.store.init(partition, start, self.source.topic_id(), self.settings)
-
-    def _after_loss(self, partition: int, fence: Fence) -> int:
-        """Where to begin; the fence, unless the log has lost what it points to and the loss is accepted."""
-        log_start = self.source.log_start(partition)
-        if fence.next_offset >= log_start:
-            return fence.next_offset
-        lost = log_start - fence.next_offset
-        if not self.accept_loss:
-            raise Stopped(
-                f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
-                f"begins at {log_start}: {lost} offsets were deleted before they were counted. Raise the topic's "
-                "retention, and go on without them with --accept-loss (they are tallied as lost)"
-            )
-        part = Part(
-            fence.next_offset, log_start, fence.stream_time, tallies=Counter(lost=lost), since=fence.stream_time
-        )
-        self.store.apply(partition, fence.identity, part)
-        return log_start
 
     def _refuse_beyond_end(self, partition: int) -> None:
         """The log does not hold the offset that the fence names: say why, or begin again if it does by now."""
@@ -317,17 +270,8 @@ class Consumer:
             del self._beyond_end[partition]
             raise Stopped(
                 f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
-                f"ends at {end}: the log was cut, or Redis is of another cluster. {self._way_out()}"
+                f"ends at {end}: the log was cut, or Redis is of another cluster. {way_out(self.source.topic)}"
             )
-
-    def _way_out(self) -> str:
-        return (
-            f"If the topic was created anew, count it from its beginning: {self._drop()}. "
-            "Otherwise point this consumer at the Kafka that Redis was counted from"
-        )
-
-    def _drop(self) -> str:
-        return f"`hitparade drop {self.source.topic}` removes what was counted"
 
     def has_read_everything(self) -> bool:
         """True when every fence of the topic is at the end of its partition, whoever moved it."""

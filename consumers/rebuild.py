@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from consumers.beginning import Stopped
 from consumers.kafka import TopicWatch, end_offsets
 from consumers.log import PartitionLog, log_starts
-from consumers.loop import Sink, Stopped
+from consumers.loop import Sink
 from consumers.sessions import check_experiments, deciding, fence_settings
 from consumers.source import Batch
 from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from consumers.loop import Consumer, Decide, Stopped
+from consumers.beginning import Beginning, Stopped
+from consumers.loop import Consumer, Decide
 from consumers.source import Batch, Source
 from features.duplicates import ids_in
 from features.store import LAYOUT, CounterStore, Fence
@@ -84,9 +85,13 @@ def session_consumer(
         store,
         letters,
         deciding(store, rules, most_tracks),
-        fence_settings(rules.calendar, store.slices),
-        check=lambda fence: check_experiments(rules, fence),
-        accept_loss=accept_loss,
+        Beginning(
+            source,
+            store,
+            fence_settings(rules.calendar, store.slices),
+            check=lambda fence: check_experiments(rules, fence),
+            accept_loss=accept_loss,
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from consumers.beginning import Beginning
 from consumers.loop import Consumer
 from consumers.source import Batch, Source
 from features.store import LAYOUT, CounterStore
@@ -62,7 +63,8 @@ def track_consumer(source: Source, store: CounterStore, letters: Letters, accept
         return read_entries(batch.records, batch.start, batch.end)
 
     settings = {"layout": LAYOUT, "slices": str(store.slices)}
-    return Consumer(source, store, letters, decide, settings, accept_loss=accept_loss)
+    beginning = Beginning(source, store, settings, accept_loss=accept_loss)
+    return Consumer(source, store, letters, decide, beginning)
 
 
 def track_letters(kafka: KafkaConfig, topics: Topics) -> Letters:

@@ -418,7 +418,7 @@ def test_a_log_that_lost_what_was_not_counted_is_refused_or_tallied(world: World
     drain(consumer)
     assert "offset 17, but the log begins at 20: 3 offsets were deleted" in consumer.stopped[1]
     willing = world.consumer()
-    willing.accept_loss = True
+    willing.beginning.accept_loss = True
     willing.source.starts = {1: 20}  # type: ignore[attr-defined]
     drain(willing)
     fence = willing.store.fence(1)

@@ -40,14 +40,15 @@ class Mutant:
 
 NO_FENCE = Patch(
     "features/apply.lua",
-    "if have[1] ~= span.start then return {'FENCED', have[1]} end",
+    "if have[1] ~= span.start then return {'FENCED', have[1]} end\n"
+    "if (have[3] or '') ~= span.since then return {'SINCE', have[3] or ''} end",
     "",
 )
 # Alone, the two that follow break nothing: no consumer begins at Kafka's offset, and where one does, the fence refuses
 # its first span. So each comes with what makes a consumer the classical one, which trusts Kafka's offset alone.
 KAFKAS_OFFSET = Patch(
     "consumers/loop.py",
-    "start = self._after_loss(partition, fence)",
+    "start = fence.next_offset",
     "start = self.source.committed(partition) or 0",
 )
 COMMIT_FIRST = (

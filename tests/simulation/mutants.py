@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import consumers.sessions
+from consumers.beginning import Beginning
 from consumers.loop import Consumer
 from consumers.source import Source
 from consumers.watchdog import Watchdog
@@ -42,18 +43,18 @@ MUTANTS: dict[str, list[Edit]] = {
         Edit(MemoryStore, "apply", "self.refuse(counted.fence, topic_id, part)", TALLIED_FIRST)
     ],
     "consumers begin at the committed offset": [
-        Edit(Consumer, "begin", "= self._after_loss(partition, fence)", "= self.source.committed(partition) or 0")
+        Edit(Consumer, "begin", "start = fence.next_offset", "start = self.source.committed(partition) or 0")
     ],
     "stream time is not taken from the fence": [Edit(Consumer, "begin", "] = fence.stream_time", "] = None")],
     "a rebuild goes unnoticed": [Edit(Consumer, "begin", "] = fence.rebuilt", "] = 0")],
     "a topic created anew is counted on": [
-        Edit(Consumer, "begin", "if fence.topic_id != topic_id", "if False"),
+        Edit(Beginning, "_agrees", "if fence.topic_id != topic_id", "if False"),
         Edit(MemoryStore, "refuse", "if fence.identity != topic_id:", "if False:"),
     ],
-    "a loss is not told": [Edit(Consumer, "_after_loss", "if not self.accept_loss", "if False")],
+    "a loss is not told": [Edit(Beginning, "_past_loss", "if not self.accept_loss", "if False")],
     "an emptied Redis is taken for a new one": [
-        Edit(Consumer, "_first_fence", "if log_start > 0 and committed is not None", "if False"),
-        Edit(Consumer, "_first_fence", "log_start if committed is None else 0", "log_start"),
+        Edit(Beginning, "_first", "if log_start > 0 and committed is not None", "if False"),
+        Edit(Beginning, "_first", "log_start if committed is None else 0", "log_start"),
     ],
     "a Redis that went back is noticed only by what it refuses": [NOBODY_COMPARES],
     "letters are sent after the counters": [
