@@ -11,7 +11,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[neural,embedded,dev]'
 	@touch $@
 
-.PHONY: help install demo test faults check format clean
+.PHONY: help install demo test faults bench check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(INSTALLED) ## the tests; with Apache Kafka too, where HITPARADE_TEST_KAF
 faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Valkey; SEED=1, QUICK=1, ONLY=name
 	$(BIN)/pytest tests/faults --quiet --no-header --dist loadgroup --seed $(or $(SEED),1) \
 		$(if $(QUICK),--quick) $(if $(ONLY),-k "$(ONLY)")
+
+bench: $(INSTALLED) ## what it costs, measured here; ONLY=name for one (duplicates)
+	@$(BIN)/python -m benchmarks $(ONLY)
 
 check: $(INSTALLED) ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""What this project claims to cost, measured by anybody: `make bench ONLY=name`."""
