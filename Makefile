@@ -25,7 +25,7 @@ test: $(INSTALLED) ## the tests; with Apache Kafka too, where HITPARADE_TEST_KAF
 	$(BIN)/pytest
 
 faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Valkey; SEED=1, QUICK=1, ONLY=name
-	$(BIN)/pytest tests/faults --quiet --no-header --dist loadgroup --seed $(or $(SEED),1) \
+	$(BIN)/pytest tests/faults --quiet --no-header --numprocesses 2 --dist loadgroup --seed $(or $(SEED),1) \
 		$(if $(QUICK),--quick) $(if $(ONLY),-k "$(ONLY)")
 
 bench: $(INSTALLED) ## what it costs, measured here; ONLY=name for one (duplicates)

@@ -51,6 +51,7 @@ def move(source: Node, to: Node, keys: Sequence[str]) -> None:
         assert source.ask("MIGRATE", "127.0.0.1", to.port, one, 0, 5000) == b"OK"
 
 
+@pytest.mark.full
 def test_a_cluster_counts_as_one_node_does(wide_world: World, cluster: Cluster) -> None:
     """Counters, lists, and every command that looks at Redis or removes something from it."""
     world = wide_world
@@ -76,7 +77,7 @@ def test_a_cluster_counts_as_one_node_does(wide_world: World, cluster: Cluster) 
     assert world.standings() == {}
 
 
-@pytest.mark.parametrize("first", ["fence", "counters"])
+@pytest.mark.parametrize("first", [pytest.param("fence", marks=pytest.mark.full), "counters"])
 def test_a_slot_is_moved_while_it_is_counted_into(wide_world: World, cluster: Cluster, first: str) -> None:
     """Its partition waits as long as one half of it is here and one there; the others go on."""
     world = wide_world

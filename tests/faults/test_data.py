@@ -105,6 +105,7 @@ def test_every_poison_comes_alone_and_in_an_array(world: World, seed: int) -> No
     assert len(found) > len(fits) > 450
 
 
+@pytest.mark.full
 def test_an_array_of_900_kB_has_a_few_bad_events(world: World, seed: int) -> None:
     draw = random.Random(seed)
     events: list[bytes] = []

@@ -47,7 +47,8 @@ def consumer_inside(world: World) -> Iterator[Callable[[], State]]:
     assert not consumer.health.state(time.monotonic()).live
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_the_broker_is_restarted_under_load(world: World, broker: Broker, how: str) -> None:
     consumer = world.consumer()
     with world.filling(over_s=12):

@@ -451,6 +451,7 @@ def test_redis_forgets_its_scripts_again_and_again(world: World) -> None:
     assert consumer.is_alive()
 
 
+@pytest.mark.full
 def test_redis_wants_a_password_that_the_consumer_does_not_have(world: World, redis: Redis) -> None:
     """At its start that ends a consumer, with a sentence; one that counts waits until it may again."""
     consumer = world.consumer()
