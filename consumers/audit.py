@@ -9,8 +9,10 @@ from consumers.kafka import end_offsets
 from consumers.log import PartitionLog, log_starts
 from consumers.recount import BucketName, Counts, Recount
 from consumers.sessions import check_experiments, fence_settings
+from features.connect import StoreUnavailable
 from features.events import Kind
-from features.store import CounterStore, Fence, StoreUnavailable
+from features.fence import Fence
+from features.store import CounterStore
 from features.tally import Rules
 from producers.kafka import KafkaConfig
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from consumers.source import Source
-from features.store import CounterStore, Fence
+from features.fence import Fence
+from features.store import CounterStore
 from features.tally import Part
 
 

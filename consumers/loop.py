@@ -20,7 +20,9 @@ from consumers.health import Health
 from consumers.kafka import KafkaUnavailable, end_offsets
 from consumers.source import Batch, OutOfRange, Source
 from consumers.watchdog import Watchdog
-from features.store import CounterStore, Fenced, StoreUnavailable, TopicChanged, counted_as
+from features.connect import StoreUnavailable
+from features.fence import counted_as
+from features.store import CounterStore, Fenced, TopicChanged
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
 
@@ -158,10 +160,10 @@ class Consumer:
         self._beyond_end = {p: since for p, since in self._beyond_end.items() if self.source.holds(p)}
         if self._looked is not None and now < self._looked + LOOK_EVERY_S:
             return
-        identity = self.source.topic_id()
+        topic_id = self.source.topic_id()
         self._cure(self._watchdog.convicted(), now)
         for partition, position in list(self.source.positions.items()):
-            self._guarded(partition, partial(self._compare, partition, position, identity))
+            self._guarded(partition, partial(self._compare, partition, position, topic_id))
         for partition in list(self._beyond_end):
             self._guarded(partition, partial(self._refuse_beyond_end, partition))
         if suspects := self._watchdog.suspects(now):

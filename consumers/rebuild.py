@@ -15,7 +15,9 @@ from consumers.log import PartitionLog, log_starts
 from consumers.loop import Sink
 from consumers.sessions import check_experiments, deciding, fence_settings
 from consumers.source import Batch
-from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
+from features.connect import StoreUnavailable
+from features.fence import Fence
+from features.store import CounterStore, Fenced, TopicChanged
 from features.tally import Part, Rules
 from producers.kafka import KafkaConfig
 

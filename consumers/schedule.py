@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, read_to_end
+from features.connect import StoreUnavailable
 from features.reader import CounterReader, Standing, WeekError
-from features.store import StoreUnavailable
 from features.topics import Topics
 from features.weeks import ChartWeek
 from producers.kafka import KafkaConfig

@@ -8,7 +8,8 @@ from consumers.beginning import Beginning, Stopped
 from consumers.loop import Consumer, Decide
 from consumers.source import Batch, Source
 from features.duplicates import ids_in
-from features.store import LAYOUT, CounterStore, Fence
+from features.fence import Fence
+from features.store import LAYOUT, CounterStore
 from features.tally import MOST_TRACKS, Assignment, Part, Rules, tally
 from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar, ChartWeek

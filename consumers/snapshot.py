@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from features.connect import StoreUnavailable
 from features.history import CountRow, History
 from features.reader import CounterReader, Standing, catalogue_slices
-from features.store import CounterStore, StoreUnavailable
+from features.store import CounterStore
 from features.weeks import ChartWeek
 
 log = logging.getLogger(__name__)

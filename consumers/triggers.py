@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from consumers.group import GroupReader
 from consumers.kafka import KafkaUnavailable
 from consumers.snapshot import WrongTopic
+from features.connect import StoreUnavailable
 from features.history import HistoryError
 from features.reader import WeekError
-from features.store import StoreUnavailable
 from producers.publisher import NotAcknowledged
 from producers.triggers import Trigger
 

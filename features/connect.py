@@ -1,7 +1,12 @@
-"""Opening Redis: one node, Sentinel or a cluster, and whether it can be trusted with counters."""
+"""Redis as a server: opening it (one node, Sentinel or a cluster), what its errors mean, whether it is safe.
 
-from collections.abc import Iterator
-from typing import Any, cast
+features/store.py knows what is in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from hashlib import sha1
+from typing import Any, ParamSpec, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -10,9 +15,45 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from features.store import Client, passing
-
 TIMEOUT_S = 10.0  # of one answer; `?socket_timeout=…` in the address says otherwise
+
+
+Client = redis.Redis
+P = ParamSpec("P")
+R = TypeVar("R")
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.OutOfMemoryError,
+)
+PASSING_CODES = ("BUSY ", "MISCONF", "NOREPLICAS")
+"""Somebody's long script, a full disk, too few replicas: errors to which redis-py gives no class."""
+
+
+class StoreUnavailable(Exception):
+    """Redis cannot serve now, and may soon."""
+
+
+def passing(call: Callable[P, R]) -> Callable[P, R]:
+    """Turn what redis says of an outage into StoreUnavailable."""
+
+    @wraps(call)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except (redis.RedisError, redis.exceptions.RedisClusterException) as cause:
+            if isinstance(cause, PASSING) or str(cause).startswith(PASSING_CODES):
+                is_moving = type(cause) is redis.exceptions.ClusterError  # TRYAGAIN and ASK again and again
+                reason = "a slot of the cluster is being moved to another node" if is_moving else cause
+                raise StoreUnavailable(f"Redis cannot serve now: {reason}") from cause
+            raise
+
+    return translated
 
 
 class Cluster(RedisCluster):
@@ -23,6 +64,22 @@ class Cluster(RedisCluster):
         if hasattr(self, "nodes_manager"):  # it has none where it could not be opened
             self.disconnect_connection_pools()  # type: ignore[no-untyped-call]
         super().close()
+
+
+class Script:
+    """A Lua script, sent to a node that does not know it; to no other, which may be down."""
+
+    def __init__(self, client: Client, text: str) -> None:
+        self.client = client
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run it; what it answers."""
+        try:
+            return self.client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return self.client.eval(self.text, len(keys), *keys, *args)
 
 
 @passing

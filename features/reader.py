@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from features.store import CounterStore, Fence, StoreUnavailable
+from features.connect import StoreUnavailable
+from features.fence import Fence
+from features.store import CounterStore
 from features.tally import CatalogueEntry
 from features.tracks import Track
 from features.weeks import WEEKDAYS, Calendar, ChartWeek

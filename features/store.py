@@ -1,4 +1,4 @@
-"""The counters, the catalogue and the fences in Redis: the only file that imports redis.
+"""The counters, the catalogue and the fences in Redis: the only file that knows their keys.
 
 One partition of a source topic owns its keys. They share a hash tag, so that one script changes them together, on a
 single node and on a cluster:
@@ -22,50 +22,22 @@ slice = CRC-32 of the track id modulo the number of slices.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from datetime import datetime
-from functools import wraps
-from hashlib import sha1
+from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.resources import files
 from struct import Struct
-from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-import redis
 
+from features.connect import Client, Script, StoreUnavailable, passing
+from features.fence import Fence
 from features.tally import CatalogueEntry, Part
 
 LAYOUT = "1"
-OUTCOMES = ("counted", "late", "dead", "ignored")
-DUPLICATE = "duplicate"  # the outcome that is shown only where there is one
-TALLIES = frozenset({*OUTCOMES, DUPLICATE, "lost"})
-MOST_IDS = 5000  # looked up in one step: 2 to 3 ms of Redis' time
+MOST_IDS = 5000  # looked up in one step
 INIT = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end"
 COUNTS = Struct("<III")
-SETTINGS = ("layout", "first_day", "zone", "slices", "rules")
 SHADOW = "new:"
 COPIES_GO_AFTER_S = 24 * 3600  # of a reader that died; one that lives reads a week in seconds
-
-Client = redis.Redis
-P = ParamSpec("P")
-R = TypeVar("R")
-PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.ClusterError,
-    redis.exceptions.RedisClusterException,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.OutOfMemoryError,
-)
-PASSING_CODES = ("BUSY ", "MISCONF", "NOREPLICAS")
-"""Somebody's long script, a full disk, too few replicas: errors to which redis-py gives no class."""
-
-
-class StoreUnavailable(Exception):
-    """Redis cannot serve now, and may soon."""
 
 
 class Fenced(Exception):
@@ -74,86 +46,6 @@ class Fenced(Exception):
 
 class TopicChanged(Exception):
     """The topic behind the counters is another than the one read: it was created anew."""
-
-
-def accounted(tallies: Collection[Mapping[str, int]]) -> dict[str, int]:
-    """How many events ended in each outcome, over all partitions; duplicates are named only where there is one."""
-    sums = {name: sum(tally.get(name, 0) for tally in tallies) for name in (*OUTCOMES, DUPLICATE)}
-    return {name: n for name, n in sums.items() if n or name in OUTCOMES}
-
-
-def passing(call: Callable[P, R]) -> Callable[P, R]:
-    """Turn what redis says of an outage into StoreUnavailable."""
-
-    @wraps(call)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return call(*args, **kwargs)
-        except (redis.RedisError, redis.exceptions.RedisClusterException) as cause:
-            if isinstance(cause, PASSING) or str(cause).startswith(PASSING_CODES):
-                is_moving = type(cause) is redis.exceptions.ClusterError  # TRYAGAIN and ASK again and again
-                reason = "a slot of the cluster is being moved to another node" if is_moving else cause
-                raise StoreUnavailable(f"Redis cannot serve now: {reason}") from cause
-            raise
-
-    return translated
-
-
-def counted_as(topic_id: str, rebuilt: int) -> str:
-    """What identifies a partition's counters: whoever has not read the fence since they were rebuilt is refused."""
-    return f"{topic_id}#{rebuilt}" if rebuilt else topic_id
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """Where one partition stands: next_offset is the first one not yet applied."""
-
-    next_offset: int
-    topic_id: str
-    stream_time: datetime | None
-    settings: Mapping[str, str]
-    tallies: Mapping[str, int]
-    touched: Mapping[tuple[str, str], int]
-    experiments: Mapping[str, str]
-    rebuilt: int = 0
-
-    @property
-    def identity(self) -> str:
-        """What the partition's next part must be applied to."""
-        return counted_as(self.topic_id, self.rebuilt)
-
-    @classmethod
-    def of(cls, fields: Mapping[str, str]) -> "Fence":
-        """Read the fields of a fence's hash."""
-        stream_time = fields.get("stream_time")
-        parts = {name: name.split(":", 2) for name in fields}
-        topic_id, _, rebuilt = fields["topic_id"].partition("#")
-        return cls(
-            next_offset=int(fields["next_offset"]),
-            topic_id=topic_id,
-            stream_time=datetime.fromisoformat(stream_time) if stream_time else None,
-            settings={name: fields[name] for name in SETTINGS if name in fields},
-            tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in TALLIES},
-            touched={(part[1], part[2]): int(fields[name]) for name, part in parts.items() if part[0] == "bucket"},
-            experiments={part[1]: fields[name] for name, part in parts.items() if part[0] == "experiment"},
-            rebuilt=int(rebuilt or 0),
-        )
-
-
-class Script:
-    """A Lua script, sent to a node that does not know it; to no other, which may be down."""
-
-    def __init__(self, client: Client, text: str) -> None:
-        self.client = client
-        self.text = text
-        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run it; what it answers."""
-        try:
-            return self.client.evalsha(self.sha, len(keys), *keys, *args)
-        except redis.exceptions.NoScriptError:
-            return self.client.eval(self.text, len(keys), *keys, *args)
 
 
 class CounterStore:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from hitparade import output
 from hitparade.errors import UsageError
 from hitparade.looking import print_lists

@@ -22,9 +22,9 @@ def failures() -> tuple[type[Exception], ...]:
     from consumers.kafka import KafkaUnavailable
     from consumers.rebuild import RebuildRefused
     from consumers.snapshot import WrongTopic
+    from features.connect import StoreUnavailable
     from features.history import HistoryError
     from features.reader import WeekError
-    from features.store import StoreUnavailable
     from hitparade.embedded import EmbeddedError
     from hitparade.steps import DemoError
     from hitparade.wiring import UnsafeRedis
@@ -64,7 +64,7 @@ def sentence(cause: Exception, settings: Settings) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return f"{cause.filename or 'the output'} cannot be used: {cause.strerror}"
     from consumers.kafka import KafkaUnavailable
-    from features.store import StoreUnavailable
+    from features.connect import StoreUnavailable
     from producers.kafka import KafkaUnreachable
 
     names = {StoreUnavailable: "redis_url", KafkaUnavailable: "kafka_bootstrap_servers"}

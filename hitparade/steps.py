@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from consumers.kafka import follow
-from features.store import accounted
+from features.fence import accounted
 from features.table import N_WEEKS
 from features.weeks import ChartWeek
 from hitparade import output, wiring

@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 # Who may know an outside thing. The partitioner of producers/arrays.py is Kafka's own hash, a pure function.
 MAY_KNOW = {
-    "redis": {"features/store.py", "features/connect.py"},
+    "redis": {"features/connect.py"},
     "kafka": {
         "producers/kafka.py",
         "producers/topics.py",

@@ -19,7 +19,7 @@ import pytest
 import hitparade.demo
 import hitparade.pipeline
 from consumers.kafka import end_offsets
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from hitparade import wiring
 from hitparade.embedded import Embedded
 from hitparade.output import Advance

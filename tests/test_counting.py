@@ -20,7 +20,8 @@ from consumers import loop
 from consumers.kafka import TopicWatch, end_offsets, read_to_end
 from consumers.loop import Consumer
 from consumers.sessions import fence_settings
-from features.store import OUTCOMES, CounterStore
+from features.fence import OUTCOMES
+from features.store import CounterStore
 from hitparade import wiring
 from hitparade.settings import Settings
 from producers.kafka import Sender, build_producer

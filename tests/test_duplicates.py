@@ -20,7 +20,8 @@ from features.connect import connect
 from features.contracts import SessionEventContract
 from features.duplicates import Headers, Origin, ids_in
 from features.events import RawEvent, decode, event_id
-from features.store import OUTCOMES, CounterStore, Fenced, accounted
+from features.fence import OUTCOMES, accounted
+from features.store import CounterStore, Fenced
 from features.tally import Part, SetAside, tally
 from hitparade.pipeline import accounting
 from hitparade.processes import HOST

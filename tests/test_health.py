@@ -13,7 +13,7 @@ from consumers.kafka import KafkaUnavailable
 from consumers.loop import BEYOND_END_S, LOOK_EVERY_S, Consumer
 from consumers.source import OutOfRange
 from consumers.watchdog import WATCHDOG_S, Watchdog
-from features.store import StoreUnavailable
+from features.connect import StoreUnavailable
 from features.weeks import Calendar
 from producers.publisher import NotAcknowledged
 from tests.builders import Record, play

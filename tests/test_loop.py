@@ -16,7 +16,8 @@ from redis import Redis
 from consumers.loop import LONGEST_PAUSE_S, Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Batch
-from features.store import CounterStore, StoreUnavailable
+from features.connect import StoreUnavailable
+from features.store import CounterStore
 from features.tally import LogRecord, Part, SetAside, tally
 from features.weeks import Calendar
 from producers.publisher import NotAcknowledged

@@ -5,8 +5,9 @@ from datetime import datetime
 import pytest
 from redis import Redis
 
+from features.fence import Fence
 from features.reader import CounterReader, Standing, WeekError, catalogue_slices
-from features.store import CounterStore, Fence
+from features.store import CounterStore
 from features.tally import Bucket, CatalogueEntry, Part
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK

@@ -12,8 +12,8 @@ from kafka import KafkaAdminClient
 
 from consumers.kafka import end_offsets
 from consumers.schedule import due_weeks, missed_weeks
+from features.fence import Fence
 from features.reader import Standing, WeekError
-from features.store import Fence
 from features.weeks import Calendar
 from hitparade.__main__ import main
 from hitparade.embedded import Embedded

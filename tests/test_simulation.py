@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from features.store import CounterStore, Fence, Fenced, TopicChanged
+from features.fence import Fence
+from features.store import CounterStore, Fenced, TopicChanged
 from features.tally import Bucket, Part
 from tests.builders import MONDAY
 from tests.simulation.course import simulate

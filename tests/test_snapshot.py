@@ -11,9 +11,11 @@ import pytest
 from redis import Redis
 
 from consumers.snapshot import MOST_READINGS, CutTimeout, Snapshot, WrongTopic
+from features.connect import StoreUnavailable
+from features.fence import Fence
 from features.history import History, HistoryError
 from features.reader import CounterReader, WeekError
-from features.store import CounterStore, Fence, StoreUnavailable
+from features.store import CounterStore
 from features.tally import Bucket, CatalogueEntry, Part
 from features.weeks import Calendar
 from tests.builders_weekly import chart_week, entry, moment, part

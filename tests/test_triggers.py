@@ -19,9 +19,9 @@ from consumers.group import GroupReader
 from consumers.kafka import KafkaUnavailable, build_consumer
 from consumers.snapshot import CutTimeout, WrongTopic
 from consumers.triggers import TriggerConsumer
+from features.connect import StoreUnavailable
 from features.history import HistoryError
 from features.reader import WeekError
-from features.store import StoreUnavailable
 from hitparade.embedded import Embedded
 from producers.publisher import Message, NotAcknowledged, Publisher
 from producers.topics import TopicSpec, ensure_topics

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from hitparade.processes import leash
 from tests.faults.servers import Broker, Redis
 from tests.faults.world import Verdict, World

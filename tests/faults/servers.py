@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from hitparade.processes import HOST, comes_up, last_lines
 from tests.servers import KAFKA, free_port_pair, wait_until
 
 
-class Server:
+class Server(ABC):
     """A process in a leash's group that listens on a port of its own, and keeps its data in a folder."""
 
     stop_signal = signal.SIGTERM
@@ -32,11 +33,13 @@ class Server:
         self.process: Popen[bytes] | None = None
         self._group = group
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """What starts it."""
 
+    @abstractmethod
     def is_up(self, process: Popen[bytes]) -> bool:
-        raise NotImplementedError
+        """Wait until it answers; False when it ended first, or was too slow."""
 
     @property
     def log(self) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers.health import State
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from hitparade import wiring
 from tests.faults.known import known_log
 from tests.faults.servers import Broker

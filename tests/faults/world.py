@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 from redis import Redis as Client
 
 from consumers.playlists import PlaylistLog
-from features.store import OUTCOMES
+from features.fence import OUTCOMES
 from features.topics import Topics
 from hitparade.settings import Settings
 from producers.publisher import Message, Publisher

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
-from features.store import Fence, StoreUnavailable
+from features.connect import StoreUnavailable
+from features.fence import Fence
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
 from tests.simulation.judge import check, check_the_beginning, identity

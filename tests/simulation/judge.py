@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from features.store import Fence
+from features.fence import Fence
 from features.tally import SetAside
 from tests.simulation.logs import Letter, truth
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from features.duplicates import REPLAYED
-from features.store import Fence, Fenced, TopicChanged
+from features.fence import Fence
+from features.store import Fenced, TopicChanged
 from features.tally import Part
 from tests.oracle import Bucket
 from tests.simulation.logs import Range

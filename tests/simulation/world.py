@@ -21,7 +21,7 @@ import consumers.loop
 from consumers.loop import PASSING, Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Source
-from features.store import Fence
+from features.fence import Fence
 from tests.builders import Record
 from tests.simulation.edges import LettersEdge, StoreEdge
 from tests.simulation.judge import Wrong

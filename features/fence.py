@@ -1,0 +1,57 @@
+"""The fence of a partition: where it stands, what it was counted under, and how its events have ended."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+OUTCOMES = ("counted", "late", "dead", "ignored")
+DUPLICATE = "duplicate"  # the outcome that is shown only where there is one
+TALLIES = frozenset({*OUTCOMES, DUPLICATE, "lost"})
+SETTINGS = ("layout", "first_day", "zone", "slices", "rules")
+
+
+def accounted(tallies: Collection[Mapping[str, int]]) -> dict[str, int]:
+    """How many events ended in each outcome, over all partitions; duplicates are named only where there is one."""
+    sums = {name: sum(tally.get(name, 0) for tally in tallies) for name in (*OUTCOMES, DUPLICATE)}
+    return {name: n for name, n in sums.items() if n or name in OUTCOMES}
+
+
+def counted_as(topic_id: str, rebuilt: int) -> str:
+    """What identifies a partition's counters: whoever has not read the fence since they were rebuilt is refused."""
+    return f"{topic_id}#{rebuilt}" if rebuilt else topic_id
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Where one partition stands: next_offset is the first one not yet applied."""
+
+    next_offset: int
+    topic_id: str
+    stream_time: datetime | None
+    settings: Mapping[str, str]
+    tallies: Mapping[str, int]
+    touched: Mapping[tuple[str, str], int]
+    experiments: Mapping[str, str]
+    rebuilt: int = 0
+
+    @property
+    def identity(self) -> str:
+        """What the partition's next part must be applied to."""
+        return counted_as(self.topic_id, self.rebuilt)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> "Fence":
+        """Read the fields of a fence's hash."""
+        stream_time = fields.get("stream_time")
+        parts = {name: name.split(":", 2) for name in fields}
+        topic_id, _, rebuilt = fields["topic_id"].partition("#")
+        return cls(
+            next_offset=int(fields["next_offset"]),
+            topic_id=topic_id,
+            stream_time=datetime.fromisoformat(stream_time) if stream_time else None,
+            settings={name: fields[name] for name in SETTINGS if name in fields},
+            tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in TALLIES},
+            touched={(part[1], part[2]): int(fields[name]) for name, part in parts.items() if part[0] == "bucket"},
+            experiments={part[1]: fields[name] for name, part in parts.items() if part[0] == "experiment"},
+            rebuilt=int(rebuilt or 0),
+        )
