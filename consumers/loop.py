@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -21,7 +21,7 @@ from consumers.kafka import KafkaUnavailable, end_offsets
 from consumers.source import Batch, OutOfRange, Source
 from consumers.watchdog import Watchdog
 from features.connect import StoreUnavailable
-from features.fence import counted_as
+from features.fence import Fence, counted_as
 from features.store import CounterStore, Fenced, TopicChanged
 from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
@@ -71,12 +71,10 @@ class Consumer:
     health: Health = field(init=False)
     n_stalls: int = 0
     """How often the watchdog has found a partition that stood still while its log went on."""
-    _stream_times: dict[int, datetime | None] = field(default_factory=dict)
-    _rebuilt: dict[int, int] = field(default_factory=dict)
+    _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
     _watchdog: Watchdog = field(default_factory=Watchdog)
     _looked: float | None = None  # None: everything must be asked after before all is well
     _failing: set[int] = field(default_factory=set)
-    _reached: dict[int, int] = field(default_factory=dict)
     _resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # when to try again, and the pause before
     _beyond_end: dict[int, float] = field(default_factory=dict)
 
@@ -173,7 +171,7 @@ class Consumer:
     def _compare(self, partition: int, position: int, topic_id: str) -> None:
         """Notice a Redis that was emptied or went back, though nothing comes that it could refuse."""
         fence = self.store.fence(partition)
-        ours = (position, counted_as(topic_id, self._rebuilt.get(partition, 0)))
+        ours = (position, counted_as(topic_id, self._fences[partition].rebuilt))
         found = fence and (fence.next_offset, fence.identity)
         if found != ours:
             raise Fenced(f"{self.source.topic} partition {partition}: expected the fence at {ours}, found {found}")
@@ -203,13 +201,13 @@ class Consumer:
 
     def drain(self, batch: Batch) -> None:
         """Move one span from Kafka into Redis."""
-        for part in self.decide(batch, self._stream_times.get(batch.partition)):
+        fence = self._fences[batch.partition]
+        for part in self.decide(batch, fence.stream_time):
             self.letters.send(batch.partition, part.set_aside)
-            identity = counted_as(self.source.topic_id(), self._rebuilt.get(batch.partition, 0))
+            identity = counted_as(self.source.topic_id(), fence.rebuilt)
             self.store.apply(batch.partition, identity, part)
             self.source.applied(batch.partition, part.end)
-            self._reached[batch.partition] = part.end
-            self._stream_times[batch.partition] = part.stream_time
+            self._fences[batch.partition] = replace(fence, next_offset=part.end, stream_time=part.stream_time)
             self.tallies += part.tallies
         self._failing.discard(batch.partition)
 
@@ -245,15 +243,14 @@ class Consumer:
         """
         fence = self.beginning.fence(partition)
         start = fence.next_offset
-        self._stream_times[partition] = fence.stream_time
-        self._rebuilt[partition] = fence.rebuilt
-        self.stopped.pop(partition, None)
-        if start < (reached := self._reached.get(partition, 0)):
+        known = self._fences.get(partition, fence).next_offset
+        if start < known:
             log.warning(
                 "%s partition %d: Redis went back from offset %d to %d; counting again",
-                *(self.source.topic, partition, reached, start),
+                *(self.source.topic, partition, known, start),
             )
-        self._reached[partition] = start
+        self._fences[partition] = fence
+        self.stopped.pop(partition, None)
         if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
             self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time, since=fence.stream_time))
             self._resting.pop(partition)

@@ -45,8 +45,19 @@ MUTANTS: dict[str, list[Edit]] = {
     "consumers begin at the committed offset": [
         Edit(Consumer, "begin", "start = fence.next_offset", "start = self.source.committed(partition) or 0")
     ],
-    "stream time is not taken from the fence": [Edit(Consumer, "begin", "] = fence.stream_time", "] = None")],
-    "a rebuild goes unnoticed": [Edit(Consumer, "begin", "] = fence.rebuilt", "] = 0")],
+    "stream time is not taken from the fence": [
+        Edit(
+            Consumer,
+            "begin",
+            "self._fences[partition] = fence",
+            "self._fences[partition] = replace(fence, stream_time=None)",
+        )
+    ],
+    "a rebuild goes unnoticed": [
+        Edit(
+            Consumer, "begin", "self._fences[partition] = fence", "self._fences[partition] = replace(fence, rebuilt=0)"
+        )
+    ],
     "a topic created anew is counted on": [
         Edit(Beginning, "_agrees", "if fence.topic_id != topic_id", "if False"),
         Edit(MemoryStore, "refuse", "if fence.identity != topic_id:", "if False:"),
