@@ -8,6 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
+from features.context import N_PAST_WEEKS, chart_of, context
 from features.history import CountRow, History
 from features.table import FEATURES, KINDS, FeatureTable
 from features.tracks import AUDIO_FEATURES, Track
@@ -69,7 +70,11 @@ def table(plays: Mapping[str, Sequence[int]]) -> FeatureTable:
         counts[row, :, 0] = plays[track_id]
     features[:, :, FEATURES.index("plays") :] = counts[:, :, [0, 2, 1]]
     names = np.full(len(ids), "", object)
-    return FeatureTable(np.array(ids, object), names, np.zeros(len(ids), np.bool_), features, counts)
+    past = np.zeros((len(ids), N_PAST_WEEKS))
+    past[:, -4:] = counts[:, :, 0]
+    nobody = np.full(len(ids), None, object)
+    seen = context(past, chart_of([(past, nobody)]), nobody, nobody, "2023-W24")
+    return FeatureTable(np.array(ids, object), names, np.zeros(len(ids), np.bool_), features, counts, seen)
 
 
 def rows_of(whole: FeatureTable, chosen: Any) -> FeatureTable:
@@ -80,4 +85,5 @@ def rows_of(whole: FeatureTable, chosen: Any) -> FeatureTable:
         whole.listed[chosen],
         whole.features[chosen],
         whole.counts[chosen],
+        whole.context[chosen],
     )

@@ -88,7 +88,7 @@ def test_a_feature_beyond_float32_is_its_bound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [weeks(3), weeks(5), weeks(4)[::-1], ["2023-W01"] * 4])
 def test_anything_but_four_weeks_oldest_first_is_refused(tmp_path: Path, names: list[str]) -> None:
     history = four_weeks(tmp_path)
-    with pytest.raises(ValueError, match="expected 4 weeks, oldest first, found"):
+    with pytest.raises(ValueError, match="expected 4 weeks in a row, oldest first, found"):
         build(history.read(names), history.catalogue(), names)
 
 
@@ -106,6 +106,7 @@ def test_tables_of_some_slices_hold_each_track_once_with_the_same_numbers(tmp_pa
     assert np.concatenate([part.track_ids for part in parts])[order].tolist() == whole.track_ids.tolist()
     np.testing.assert_array_equal(np.concatenate([part.features for part in parts])[order], whole.features)
     np.testing.assert_array_equal(np.concatenate([part.counts for part in parts])[order], whole.counts)
+    np.testing.assert_array_equal(np.concatenate([part.context for part in parts])[order], whole.context)
 
 
 ROWS = st.lists(
@@ -115,10 +116,12 @@ ROWS = st.lists(
 
 @given(rows=ROWS, listed=st.sets(st.text("ab é", min_size=1, max_size=2)))
 def test_counts_equal_a_slow_sum(rows: list[tuple[str, str, int, int, int]], listed: set[str]) -> None:
-    catalogue = pd.DataFrame({"id": sorted(listed), "name": ""}, columns=["id", "name", "release_date", *FEATURES[:13]])
+    catalogue = pd.DataFrame(
+        {"id": sorted(listed), "name": ""}, columns=["id", "name", "id_artist", "release_date", *FEATURES[:13]]
+    )
     counts = pd.DataFrame(rows, columns=["week", "track_id", "plays", "skips", "likes"])
     table = build(counts, catalogue, weeks(4))
-    assert table.track_ids.tolist() == sorted(listed | {row[1] for row in rows if row[0] != "2023-W05"})
+    assert table.track_ids.tolist() == sorted(listed | {row[1] for row in rows if row[0] != "2023-W05" and any(row[2:])})
     for place, track_id in enumerate(table.track_ids):
         for week, name in enumerate(weeks(4)):
             found = [counts for in_week, of_track, *counts in rows if (in_week, of_track) == (name, track_id)]
