@@ -1,22 +1,26 @@
 """What models learn from: the weeks of the history, each with the four before it.
 
-A week without a file is missing, not zero, so a target counts only where the four weeks before it are there too. Its
-rows are the tracks played in any week before it: those first played in the target week are not known when it is
-forecast, and to let them in teaches that a track without plays is about to be played.
+A week without a file is missing, not zero, so a target counts only where the four weeks before it are there too. The
+linear model's rows are the tracks played in any week before it, the network's those played in one of the four: tracks
+first played in the target week are not known when it is forecast, and to let them in teaches that a track without plays
+is about to be played.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.context import levels, past_weeks
 from features.history import History
 from features.table import KINDS, N_WEEKS, FeatureTable, build
 from features.weeks import Calendar
 from models.scoring import NotEnoughHistory
 
+PLAYS = KINDS.index("plays")
 WEEK_COLUMNS = ("play_count_week_1", "play_count_week_2", "play_count_week_3", "play_count_week_4")
 """The oldest week is 1, the week before the target 4."""
 
@@ -41,21 +45,22 @@ class NeuralExamples:
     target_weeks: NDArray[np.object_]
     track_ids: NDArray[np.object_]
     features: NDArray[np.float32]
-    """(n, 4, 18) as in a FeatureTable"""
+    context: NDArray[np.float32]
+    """both as in a FeatureTable"""
     last_plays: NDArray[np.int64]
     """in the week before the target: what naive predicts"""
     plays: NDArray[np.int64]
     """in the target week"""
+    levels: NDArray[np.float32]
+    """in the target week, as features.context tells them"""
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "NeuralExamples":
         """Those rows, by mask or by place."""
-        return NeuralExamples(
-            self.target_weeks[chosen],
-            self.track_ids[chosen],
-            self.features[chosen],
-            self.last_plays[chosen],
-            self.plays[chosen],
-        )
+        return NeuralExamples(*(column[chosen] for column in self.columns()))
+
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """All of them, in their order."""
+        return tuple(getattr(self, column.name) for column in fields(self))
 
 
 def weeks_before(week: str, n_weeks: int = N_WEEKS) -> list[str]:
@@ -138,37 +143,47 @@ def linear_examples(history: History, until: str) -> pd.DataFrame:
     return frame
 
 
-def neural_weeks(history: History, until: str, n_targets: int = 1) -> Iterator[NeuralExamples]:
+def neural_weeks(history: History, until: str, last: int | None = None) -> Iterator[NeuralExamples]:
     """The examples of one target week after the other, oldest first, as they would have been scored at the time.
 
     Args:
         history: what was counted.
         until: the last week that may be learned from.
-        n_targets: how many target weeks there must be.
+        last: only so many target weeks, the last ones.
 
     Raises:
-        NotEnoughHistory: there are fewer.
+        NotEnoughHistory: no week has the four before it.
         HistoryError: a file is broken.
     """
     weeks = weeks_until(history, until)
-    wanted = require_targets(weeks, n_targets)
-    matrix = play_matrix(history, weeks)
     catalogue = history.catalogue()
-    for target in wanted:
-        before = weeks[target - N_WEEKS : target]
-        played = matrix.played_before(target)
-        table = table_of(matrix.track_ids[played], history.read(before), catalogue, before)
-        yield NeuralExamples(
-            np.full(len(table.track_ids), weeks[target], object),
-            table.track_ids,
-            table.features,
-            table.counts[:, -1, KINDS.index("plays")],
-            matrix.plays[played, target],
-        )
+    counts: dict[str, pd.DataFrame] = {}
+    for target in require_targets(weeks, 1)[-last if last else None :]:
+        past = past_weeks(weeks[target - 1])
+        counts = {week: counts[week] if week in counts else history.read([week]) for week in (*past, weeks[target])}
+        table = build(pd.concat([counts[week] for week in past]), catalogue, weeks[target - N_WEEKS : target])
+        yield _examples(table, weeks[target], counts[weeks[target]])
+
+
+def _examples(table: FeatureTable, week: str, counts: pd.DataFrame) -> NeuralExamples:
+    """The tracks of the table that were played, and what became of them in the week."""
+    plays = counts.groupby("track_id")["plays"].sum()
+    played = np.flatnonzero(table.counts[:, :, PLAYS].any(axis=1))
+    track_ids = table.track_ids[played]
+    found = plays.reindex(track_ids, fill_value=0).to_numpy(np.int64)
+    return NeuralExamples(
+        np.full(len(track_ids), week, object),
+        track_ids,
+        table.features[played],
+        table.context[played],
+        table.counts[played, -1, PLAYS],
+        found,
+        levels(found.astype(np.float64), plays.to_numpy(np.float64)).astype(np.float32),
+    )
 
 
 def neural_examples(history: History, until: str) -> NeuralExamples:
-    """All of neural_weeks at once; 288 bytes a row.
+    """All of neural_weeks at once; 380 bytes a row.
 
     Raises:
         NotEnoughHistory: no week has the four before it.
@@ -179,13 +194,4 @@ def neural_examples(history: History, until: str) -> NeuralExamples:
 
 def joined(weeks: Sequence[NeuralExamples]) -> NeuralExamples:
     """The rows of one after the other."""
-    columns = zip(*((w.target_weeks, w.track_ids, w.features, w.last_plays, w.plays) for w in weeks), strict=True)
-    return NeuralExamples(*(np.concatenate(arrays) for arrays in columns))
-
-
-def table_of(
-    track_ids: NDArray[np.object_], counts: pd.DataFrame, catalogue: pd.DataFrame, weeks: Sequence[str]
-) -> FeatureTable:
-    """The feature table of these tracks and no others, whether the catalogue knows them or not."""
-    known = catalogue.set_index("id").reindex(pd.Index(track_ids, dtype=object)).rename_axis("id").reset_index()
-    return build(counts[counts["track_id"].isin(track_ids)], known, weeks)
+    return NeuralExamples(*map(np.concatenate, zip(*(week.columns() for week in weeks), strict=True)))

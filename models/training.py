@@ -1,16 +1,21 @@
-"""How the network learns: all past weeks pooled, a count loss, Adam with weight decay, later weeks to say when to stop.
+"""How the network learns: all past weeks pooled, a robust loss on the change of level, Adam with weight decay.
 
-The same history, seed and library versions give the same weights. `popularity` is a snapshot of the day the catalogue
-was made: fine in production, a leak in a backtest, which can leave it out.
+First a trial: the later weeks are held out, say which epoch was the best, how much the sum of the forecasts is off, and
+what the network is worth. Then the network in use learns from all weeks, as many epochs as the trial says. The same
+history, seed and library versions give the same weights.
+
+`popularity` is a snapshot of the day the catalogue was made: fine in production, a leak in a backtest, which can leave
+it out.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
 from importlib.metadata import version
-from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
@@ -19,14 +24,21 @@ from torch.nn.functional import smooth_l1_loss
 
 from features.history import History
 from features.table import STATIC_FEATURES
+from models.artefact import version_of
+from models.cards import Card
 from models.examples import NeuralExamples, joined, neural_weeks, require_targets, weeks_until
-from models.metrics import precision_at
-from models.neural import INPUTS, Card, Network, NeuralModel, Trained, inputs, one_thread, predict, version_of
-from models.scoring import NotEnoughHistory, top_tracks
+from models.intervals import interval
+from models.metrics import evaluate
+from models.neural import HIDDEN, INPUTS, LEVEL, MEMBERS, Network, NeuralModel, Trained, inputs, one_thread, predict
+from models.ranking import ranked
+from models.scoring import NotEnoughHistory
 
-BATCH, EPOCHS, PATIENCE = 512, 40, 5
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-3
-MOST_ROWS, MOST_HOLDOUT_ROWS = 60_000, 20_000  # a few seconds on one core
+BATCH, EPOCHS = 256, 40
+LEARNING_RATE, WEIGHT_DECAY = 3e-3, 0.1
+BEND = 0.2  # of the loss, in levels: a change by a fifth counts squared, a larger one by its size
+FURTHEST_CHANGE = 2.0  # in levels: more is learned from as if it were so much
+MOST_HELD_OUT = 8  # weeks
+MOST_ROWS = 60_000  # a minute on one core
 LIBRARIES = ("numpy", "pandas", "torch", "safetensors")
 
 Progress = Callable[[int, int], None]
@@ -40,7 +52,7 @@ def train(
     progress: Progress | None = None,
     left_out: Collection[str] = (),
 ) -> Trained:
-    """Fit a network to the weeks up to `until`; the last fifth of them, at least one, is held out.
+    """Fit a network to the weeks up to `until`; the last fifth of them, at least one, at most eight, is held out first.
 
     Args:
         history: what was counted.
@@ -56,45 +68,53 @@ def train(
     if not set(left_out) <= set(STATIC_FEATURES):
         raise ValueError(f"expected to leave out some of {STATIC_FEATURES}, found {sorted(left_out)}")
     n_targets = len(require_targets(weeks_until(history, until), 2))
-    n_holdout = max(1, n_targets // 5)
-    n_fitted = n_targets - n_holdout
+    n_holdout = min(MOST_HELD_OUT, max(1, n_targets // 5))
     draw = np.random.default_rng(seed)
-    weeks = neural_weeks(history, until)
-    fitted = joined([_sample(week, MOST_ROWS // n_fitted, draw) for week in islice(weeks, n_fitted)])
-    if not len(fitted.plays):
+    weeks = [_sample(week, MOST_ROWS // n_targets, draw) for week in neural_weeks(history, until)]
+    rows, fitted, holdout = joined(weeks), joined(weeks[:-n_holdout]), joined(weeks[-n_holdout:])
+    if not len(fitted.plays) or not len(holdout.plays):
         raise NotEnoughHistory("no track was played in the weeks to learn from")
-    held_out = list(weeks)
-    holdout = joined([_sample(week, MOST_HOLDOUT_ROWS // n_holdout, draw) for week in held_out])
+    tell = progress or (lambda done, most: None)
     with one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network()
-        _standardise(network, fitted.features, left_out)
-        losses, best_epoch = _fit(network, fitted, holdout, progress or (lambda done, most: None))
-    weights = safetensors.torch.save(network.state_dict())
-    model = NeuralModel(network.double().eval(), version_of(held_out[-1].target_weeks[0], weights))
+        trial = _trial(fitted, holdout, seed, left_out, lambda done: tell(done, 2 * EPOCHS))
+        network = _begun(rows, seed, left_out)
+        for epoch, _ in enumerate(_epochs(network, rows, trial.best_epoch), 1):
+            tell(EPOCHS + epoch, EPOCHS + trial.best_epoch)
+        network.calibration.copy_(trial.network.calibration)
+    weights, trial_weights = (safetensors.torch.save(each.state_dict()) for each in (network, trial.network))
+    first_week, last_week = fitted.target_weeks[0], rows.target_weeks[-1]
+    metrics, vs_naive = _worth(trial.network, neural_weeks(history, until, n_holdout))
     card = Card(
-        version=model.version,
-        first_week=fitted.target_weeks[0],
-        last_week=held_out[-1].target_weeks[0],
-        holdout_weeks=[week.target_weeks[0] for week in held_out],
-        n_rows=len(fitted.plays),
-        n_holdout_rows=len(holdout.plays),
+        version=version_of(last_week, weights),
+        trial=version_of(last_week, trial_weights),
+        first_week=first_week,
+        last_week=last_week,
+        n_weeks=n_targets,
+        holdout_weeks=sorted(set(holdout.target_weeks)),
+        n_tracks=len(set(rows.track_ids)),
+        n_rows=len(rows.plays),
         seed=seed,
-        epochs=len(losses),
-        best_epoch=best_epoch,
+        epochs=len(trial.losses),
+        best_epoch=trial.best_epoch,
+        members=MEMBERS,
+        hidden=HIDDEN,
         left_out=tuple(sorted(left_out)),
-        metrics=_metrics(model, held_out[-1]),
+        metrics=metrics,
+        vs_naive=vs_naive,
+        code_version=version("hitparade"),
         libraries={name: version(name) for name in LIBRARIES},
     )
-    return Trained(model, weights, card, losses)
+    model = NeuralModel(network.double().eval(), card.version)
+    return Trained(model, weights, trial_weights, card, trial.losses)
 
 
-def count_loss(log_plays: Tensor, plays: Tensor) -> Tensor:
-    """Huber loss between logarithms of plays + 1, so that no single hit out of nothing leads the fit.
+class Trial(NamedTuple):
+    """A network that has not learned from the holdout, as it was after its best epoch, from 1; 0 is last week again."""
 
-    Its bend lies at ln 2, the error of one play for none: what is rarely played is forecast at its mean, not at 0.
-    """
-    return smooth_l1_loss(log_plays, plays.log1p(), beta=math.log(2))
+    network: Network
+    losses: list[tuple[float, float]]
+    """of the fitted weeks and of the holdout, by epoch"""
+    best_epoch: int
 
 
 def _sample(week: NeuralExamples, n_most: int, draw: np.random.Generator) -> NeuralExamples:
@@ -102,63 +122,115 @@ def _sample(week: NeuralExamples, n_most: int, draw: np.random.Generator) -> Neu
     return week if n_rows <= n_most else week.rows(np.sort(draw.choice(n_rows, max(1, n_most), replace=False)))
 
 
-def _standardise(network: Network, features: NDArray[np.float32], left_out: Collection[str]) -> None:
-    """Set mean and scale of what is known; an input that never differs, or is left out, has no scale."""
-    values = inputs(torch.from_numpy(features).double()).numpy()
+def _begun(examples: NeuralExamples, seed: int, left_out: Collection[str]) -> Network:
+    """A network that has learned nothing yet but mean and scale of its inputs.
+
+    An input that never differs, or is left out, has no scale. No static feature is an input by another name.
+    """
+    torch.manual_seed(seed)
+    network = Network()
+    features, context = torch.from_numpy(examples.features).double(), torch.from_numpy(examples.context).double()
+    values = inputs(features, context).numpy()
     known = ~np.isnan(values)
     n_known = known.sum(axis=0).clip(1)
     mean = np.where(known, values, 0).sum(axis=0) / n_known
     deviation = np.sqrt((np.where(known, values - mean, 0) ** 2).sum(axis=0) / n_known)
-    used = (deviation > 1e-6 * (1 + np.abs(mean))) & ~np.isin(INPUTS, list(left_out))
+    out = [*left_out, *(f"{name} is missing" for name in left_out)]
+    used = (deviation > 1e-6 * (1 + np.abs(mean))) & ~np.isin(INPUTS, out)
     network.mean.copy_(torch.from_numpy(mean))
     network.inverse_scale.copy_(torch.from_numpy(np.where(used, 1 / np.where(used, deviation, 1), 0)))
+    return network
 
 
-def _fit(
-    network: Network, fitted: NeuralExamples, holdout: NeuralExamples, progress: Progress
-) -> tuple[list[tuple[float, float]], int]:
-    """Leave the network with the weights of its best epoch; return the losses by epoch, and which it was (from 1)."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+def _trial(
+    fitted: NeuralExamples,
+    holdout: NeuralExamples,
+    seed: int,
+    left_out: Collection[str],
+    tell: Callable[[int], None],
+) -> Trial:
+    """Learn for all epochs, and keep the one with the least loss on the holdout."""
+    network = _begun(fitted, seed, left_out)
+    standard, change = _tensors(network, holdout)
+    best, best_loss, best_epoch = deepcopy(network.state_dict()), _loss(network, standard, change), 0
     losses: list[tuple[float, float]] = []
-    best_epoch, best = 0, deepcopy(network.state_dict())
-    while len(losses) < min(EPOCHS, best_epoch + PATIENCE):
-        fitted_loss = _epoch(network, optimizer, *_tensors(fitted))
-        with torch.inference_mode():
-            features, plays = _tensors(holdout)
-            losses.append((fitted_loss, count_loss(network(features), plays).item()))
-        if losses[-1][1] <= min(loss for _, loss in losses):
-            best_epoch, best = len(losses), deepcopy(network.state_dict())
-        progress(len(losses), EPOCHS)
+    for epoch, fitted_loss in enumerate(_epochs(network, fitted, EPOCHS), 1):
+        losses.append((fitted_loss, _loss(network, standard, change)))
+        if losses[-1][1] < best_loss:
+            best, best_loss, best_epoch = deepcopy(network.state_dict()), losses[-1][1], epoch
+        tell(epoch)
     network.load_state_dict(best)
-    return losses, best_epoch
+    _calibrate(network, holdout)
+    return Trial(network, losses, best_epoch)
 
 
-def _epoch(network: Network, optimizer: torch.optim.Optimizer, features: Tensor, plays: Tensor) -> float:
-    """One pass over the rows in a new order; the mean loss on the way."""
-    total, order = 0.0, torch.randperm(len(plays))
-    for start in range(0, len(order), BATCH):
-        rows = order[start : start + BATCH]
-        optimizer.zero_grad()
-        loss = count_loss(network(features[rows]), plays[rows])
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        total += loss.item() * len(rows)
-    return total / len(plays)
+def _epochs(network: Network, examples: NeuralExamples, n_epochs: int) -> Iterator[float]:
+    """Pass over the rows in a new order each time; after each, the mean loss on the way.
+
+    The rate of learning falls as half a cosine over EPOCHS, however many of them there are.
+    """
+    standard, change = _tensors(network, examples)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    n_steps = EPOCHS * math.ceil(len(change) / BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    for _ in range(n_epochs):
+        total, order = 0.0, torch.randperm(len(change))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            optimizer.zero_grad()
+            loss = _losses(network.changes(standard[chosen]), change[chosen])
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen) / MEMBERS
+        yield total / len(change)
 
 
-def _tensors(examples: NeuralExamples) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(examples.features), torch.from_numpy(examples.plays).float()
+def _losses(changes: Tensor, change: Tensor) -> Tensor:
+    """The sum of the members' losses, so that each learns as if it were alone."""
+    return smooth_l1_loss(changes, change.expand_as(changes), beta=BEND) * MEMBERS
 
 
-def _metrics(model: NeuralModel, week: NeuralExamples) -> dict[str, dict[str, float]]:
-    """What each forecast of one week, and the 50 that it puts first, were worth."""
-    plays = dict(zip(week.track_ids, week.plays.tolist(), strict=True))
-    forecasts = {"neural": predict(model.network, week.features), "naive": week.last_plays.astype(np.float64)}
-    return {
-        name: {
-            "mean_absolute_error": float(np.abs(forecast - week.plays).mean()),
-            "precision_at_50": precision_at(top_tracks(week.track_ids, forecast), plays),
-        }
-        for name, forecast in forecasts.items()
+def _loss(network: Network, standard: Tensor, change: Tensor) -> float:
+    with torch.inference_mode():
+        return smooth_l1_loss(network.changes(standard).mean(dim=0), change, beta=BEND).item()
+
+
+def _tensors(network: Network, examples: NeuralExamples) -> tuple[Tensor, Tensor]:
+    """The standardised inputs, and by how much the level changed."""
+    features, context = torch.from_numpy(examples.features), torch.from_numpy(examples.context)
+    change = torch.from_numpy(_untided(examples.levels - examples.context[:, LEVEL], examples.target_weeks))
+    return network.standardised(features, context), change.nan_to_num(0.0).clamp(-FURTHEST_CHANGE, FURTHEST_CHANGE)
+
+
+def _untided(change: NDArray[np.float32], weeks: NDArray[np.object_]) -> NDArray[np.float32]:
+    """The change less the median of its week: what lifts all tracks alike says nothing of their order."""
+    tide = pd.Series(change).groupby(weeks).transform("median")
+    return np.asarray(change - tide.to_numpy(np.float32), np.float32)
+
+
+def _calibrate(network: Network, holdout: NeuralExamples) -> None:
+    """Let the forecasts of the holdout sum up to its plays, within a factor of two."""
+    forecast = predict(deepcopy(network).double(), holdout.features, holdout.context).sum()
+    if forecast > 0 and holdout.plays.sum() > 0:
+        network.calibration.fill_(float(np.log(holdout.plays.sum() / forecast).clip(-math.log(2), math.log(2))))
+
+
+def _worth(
+    trial: Network, weeks: Iterable[NeuralExamples]
+) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, float, float]]]:
+    """What the trial's forecasts of the held out weeks were worth in the mean, and how much more than naive's."""
+    trial = deepcopy(trial).double().eval()
+    worth: dict[str, list[dict[str, float]]] = {"neural": [], "naive": []}
+    for week in weeks:
+        plays = dict(zip(week.track_ids, week.plays.tolist(), strict=True))
+        forecasts = {"neural": predict(trial, week.features, week.context), "naive": week.last_plays.astype(np.float64)}
+        for name, forecast in forecasts.items():
+            error = float(np.abs(forecast - week.plays).mean())
+            worth[name].append({"mean_absolute_error": error} | evaluate(ranked(week.track_ids, forecast), plays))
+    neural, naive = (pd.DataFrame(rows) for rows in worth.values())
+    metrics = {
+        name: {str(metric): mean for metric, mean in frame.mean().items()}
+        for name, frame in zip(worth, (neural, naive), strict=True)
     }
+    return metrics, {str(metric): interval(column.to_numpy()) for metric, column in (neural - naive).items()}
