@@ -59,13 +59,20 @@ def produce_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
 def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
     """Simulate into files, into Kafka, or into Kafka at the pace of the clock."""
     from producers import simulator
+    from producers.climates import CLIMATES
     from producers.sessions import send_sessions
     from producers.tracks import send_tracks
 
     start = parse_week(settings, arguments.start)
     try:
         simulation = simulator.Simulation(
-            arguments.weeks, arguments.users, arguments.tracks, arguments.seed, start, settings.calendar
+            arguments.weeks,
+            arguments.users,
+            arguments.tracks,
+            arguments.seed,
+            start,
+            settings.calendar,
+            CLIMATES[arguments.catalogue],
         )
     except ValueError as cause:
         raise UsageError(str(cause)) from cause

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from producers.chance import between, normal, permutation, pick, share, stream, weighted
+from producers.climates import Climate
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 FIRST_WORDS = (
@@ -22,9 +23,7 @@ LAST_WORDS = (
 GIVEN_NAMES = "Alva Bruno Cleo Dario Edda Farid Greta Hale Ines Joran Kaia Lior Mara Nils Odile Priya Rune".split()
 
 TRACKS_PER_ARTIST = 6
-SHARE_OF_NEW = 0.18  # of the tracks come out in or shortly before the simulated weeks
 WEEKS_BEFORE = 6
-ZIPF = 0.9
 NULLABLE = ("danceability", "energy", "key", "acousticness", "valence", "tempo")
 SHARE_OF_NULLS = 0.005
 
@@ -90,28 +89,31 @@ class HiddenTrack:
         return (1.0 - math.exp(-(age + 0.7) / self.rise)) * (1.0 + self.peak * math.exp(-age / self.decay))
 
 
-def make_catalogue(seed: int, n_tracks: int, n_weeks: int, first_day: date) -> list[HiddenTrack]:
+def make_catalogue(seed: int, n_tracks: int, n_weeks: int, first_day: date, climate: Climate) -> list[HiddenTrack]:
     """Tracks whose later releases come out on the first days of the simulated weeks."""
     rng = stream(seed, "catalogue")
-    artists = [_artist(rng) for _ in range(max(1, n_tracks // TRACKS_PER_ARTIST))]
+    artists = [_artist(rng, climate) for _ in range(max(1, n_tracks // TRACKS_PER_ARTIST))]
     sizes = list(accumulate((n + 1) ** -0.6 for n in range(len(artists))))
     ranks = permutation(rng, n_tracks)
-    return [_track(rng, rank + 1, artists, weighted(rng, sizes), n_weeks, first_day) for rank in ranks]
+    return [_track(rng, rank + 1, artists, weighted(rng, sizes), n_weeks, first_day, climate) for rank in ranks]
 
 
-def _artist(rng: Random) -> Artist:
-    return Artist(_id(rng), int(rng.random() * len(GENRES)), normal(rng, 0.0, 0.4))
+def _artist(rng: Random, climate: Climate) -> Artist:
+    return Artist(_id(rng), int(rng.random() * len(GENRES)), normal(rng, 0.0, climate.appeal))
 
 
-def _track(rng: Random, rank: int, artists: list[Artist], artist: int, n_weeks: int, first_day: date) -> HiddenTrack:
+def _track(
+    rng: Random, rank: int, artists: list[Artist], artist: int, n_weeks: int, first_day: date, climate: Climate
+) -> HiddenTrack:
     maker = artists[artist]
     record: dict[str, Any] = {"id": _id(rng), "name": _title(rng), "popularity": 0, "id_artist": maker.id}
     record |= _audio(rng, GENRES[maker.genre])
-    released = int(between(rng, -WEEKS_BEFORE, n_weeks)) if rng.random() < SHARE_OF_NEW else None
+    released = int(between(rng, -WEEKS_BEFORE, n_weeks)) if rng.random() < climate.new else None
     record["release_date"] = _release_date(rng, released, first_day)
-    base = rank**-ZIPF * math.exp(maker.appeal + 0.6 * (record["danceability"] - 0.6))
+    base = rank**-climate.steepness * math.exp(maker.appeal + 0.6 * (record["danceability"] - 0.6))
     record["popularity"] = _popularity(rng, base)
-    rise, decay, peak = between(rng, 0.6, 2.0), between(rng, 2.0, 8.0), math.exp(normal(rng, 0.9, 0.6))
+    rise, decay = between(rng, 0.6, 2.0), between(rng, *climate.decay)
+    peak = math.exp(normal(rng, *climate.peak))
     _forget_some(rng, record)
     return HiddenTrack(record, maker.genre, artist, base, released, rise, decay, peak)
 

@@ -80,10 +80,20 @@ class Playlist(BaseModel):
         return _message(topic, self.key, self)
 
 
+class Worth(BaseModel):
+    """What a ranking was worth, and naive's for the same week, by the same facts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: dict[str, float]
+    naive: dict[str, float]
+
+
 class Evaluation(BaseModel):
     """What a list was worth once its week had closed, beside `naive` for the same week.
 
-    Judged by what a list promises: the ranking by plays over its span. n_ranked is the length of the ranking judged.
+    `metrics` and `naive` judge what a list promises: the ranking by the plays of all listeners over its span. n_ranked
+    is the length of the ranking judged. Records of earlier versions have nothing but those.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +109,12 @@ class Evaluation(BaseModel):
     n_ranked: int
     metrics: dict[str, float]
     naive: dict[str, float]
+    own: Worth | None = None
+    """By the plays of the group's own listeners over the span; None where they were not there in all of its weeks."""
+    forecast: Worth | None = None
+    """The ranking by the prediction alone, by the plays of the week alone; None where the run is not kept."""
+    own_forecast: Worth | None = None
+    """The forecast, by the plays of the group's own listeners."""
 
     @property
     def key(self) -> str:

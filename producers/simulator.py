@@ -1,7 +1,6 @@
 """A listening service with known truth: the same seed gives the same bytes, on any day and in any process."""
 
 import json
-import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,14 @@ from random import Random
 from typing import Any
 
 from features.weeks import Calendar, ChartWeek
-from producers.catalogue import GENRES, HiddenTrack, make_catalogue
-from producers.chance import normal, stream
-from producers.listeners import Happening, Listener, make_charts, make_listeners, week_of_listening
+from producers.catalogue import HiddenTrack, make_catalogue
+from producers.chance import stream
+from producers.choices import Charts, expected_plays, make_charts
+from producers.climates import CLIMATES, Climate
+from producers.drift import hidden_rates
+from producers.listeners import Listener, make_listeners
+from producers.listening import Happening, week_of_listening
 
-MOMENTUM, SHOCK, PULL_BACK = 0.6, 0.08, 0.04  # of a track's drift a week: kept, new, and lost of how far it has gone
-SEASON = 0.15  # how far a genre swings in a year, in logarithms
-HALO, HALO_WEEKS = 0.35, 3  # how much and how long a new release lifts its artist's other tracks
 SHARE_OF_WHOLE_SECONDS = 0.05
 LONGEST_SLEEP_S = 1.0
 
@@ -37,6 +37,7 @@ class Simulation:
     seed: int
     start: ChartWeek
     calendar: Calendar = field(default_factory=Calendar)
+    climate: Climate = CLIMATES["mixed"]
 
     def __post_init__(self) -> None:
         for name, value in (("weeks", self.weeks), ("users", self.users), ("tracks", self.tracks)):
@@ -54,7 +55,9 @@ class Simulation:
         return [dict(track.record) for track in self._catalogue]
 
     def rates(self, week: ChartWeek) -> dict[str, float]:
-        """The hidden rate of every track in a week: its plays are in proportion, tastes and chance apart.
+        """How many plays each track gets in a week, in the mean over chance: all that can be known before it.
+
+        It is of the sessions that begin in the week; less than one play in a thousand comes after the week's end.
 
         Raises:
             ValueError: the week is not simulated.
@@ -62,7 +65,8 @@ class Simulation:
         weeks = self.chart_weeks()
         if week not in weeks:
             raise ValueError(f"week {week} is not simulated; expected {weeks[0]} to {weeks[-1]}")
-        rates = self._rates[weeks.index(week)]
+        n = weeks.index(week)
+        rates = expected_plays(self._listeners, self._catalogue, self._rates[n], self._charts(n))
         return {track.record["id"]: rate for track, rate in zip(self._catalogue, rates, strict=True)}
 
     def events(self) -> Iterator[bytes]:
@@ -85,42 +89,24 @@ class Simulation:
             del waiting[:n_before_end]
 
     def _listen(self, n: int, first_session: int) -> list[Happening]:
-        charts = make_charts(self._catalogue, self._rates[n])
         rng = stream(self.seed, "week", n)
         weekday = self.start.first_day.weekday()
-        return list(week_of_listening(rng, self._listeners, weekday, self._catalogue, charts, first_session))
+        return list(week_of_listening(rng, self._listeners, weekday, self._catalogue, self._charts(n), first_session))
+
+    def _charts(self, n: int) -> Charts:
+        return make_charts(self._catalogue, self._rates[n], n)
 
     @cached_property
     def _catalogue(self) -> list[HiddenTrack]:
-        return make_catalogue(self.seed, self.tracks, self.weeks, self.start.first_day)
+        return make_catalogue(self.seed, self.tracks, self.weeks, self.start.first_day, self.climate)
 
     @cached_property
     def _listeners(self) -> list[Listener]:
-        return make_listeners(self.seed, self.users)
+        return make_listeners(self.seed, self.users, self._catalogue, self.climate.loyalty)
 
     @cached_property
     def _rates(self) -> list[list[float]]:
-        """By week and place in the catalogue: lasting rate, drift, age, season and the artist's news."""
-        rng = stream(self.seed, "drift")
-        growth = [normal(rng, 0.0, SHOCK) for _ in self._catalogue]
-        level = [normal(rng, 0.0, 0.3) for _ in self._catalogue]
-        weeks = []
-        for n, week in enumerate(self.chart_weeks()):
-            growth = [MOMENTUM * speed + normal(rng, 0.0, SHOCK) for speed in growth]
-            level = [(1 - PULL_BACK) * height + speed for height, speed in zip(level, growth, strict=True)]
-            weeks.append(_rates_of_week(self._catalogue, level, n, week))
-        return weeks
-
-
-def _rates_of_week(catalogue: list[HiddenTrack], level: list[float], n: int, week: ChartWeek) -> list[float]:
-    in_the_news = {t.artist for t in catalogue if t.released is not None and 0 <= n - t.released < HALO_WEEKS}
-    of_year = week.first_day.isocalendar().week
-    season = [SEASON * math.cos(math.tau * (of_year - genre.peak_week) / 52) for genre in GENRES]
-    rates = []
-    for track, height in zip(catalogue, level, strict=True):
-        lift = 1 + HALO if track.artist in in_the_news else 1.0
-        rates.append(track.base * math.exp(height + season[track.genre]) * track.stage(n) * lift)
-    return rates
+        return hidden_rates(self.seed, self._catalogue, self.chart_weeks(), self.climate)
 
 
 def _lines(
@@ -145,7 +131,7 @@ def track_lines(simulation: Simulation) -> Iterator[bytes]:
 
 
 def write(simulation: Simulation, folder: Path, progress: Callable[[int], None] = lambda n: None) -> int:
-    """Write sessions.jsonl, tracks.jsonl and truth.jsonl (the hidden rates, a line a week); return how many events.
+    """Write sessions.jsonl, tracks.jsonl and truth.jsonl (the expected plays, a line a week); return how many events.
 
     Progress is told of every thousand events, and of the rest.
     """

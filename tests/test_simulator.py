@@ -129,25 +129,6 @@ def test_plays_follow_the_hidden_rates_of_their_week() -> None:
         assert sum(count for count, rate in zip(counted, rates.values(), strict=True) if rate == 0) == 0
 
 
-def test_last_week_is_a_good_forecast_that_the_truth_beats() -> None:
-    world = Simulation(weeks=6, users=300, tracks=600, seed=3, start=START)
-    weeks, calendar = world.chart_weeks(), Calendar()
-    plays = {week: Counter[str]() for week in weeks}
-    for event_time, line in world.timed_events():
-        event = json.loads(line)
-        if event["event_type"] == "play":
-            plays[calendar.week_of(event_time)][event["track_id"]] += 1
-    found = {"last week": 0, "truth": 0}
-    for week in weeks[1:]:
-        best = {track_id for track_id, _ in plays[week].most_common(50)}
-        rates = world.rates(week)
-        found["last week"] += len(best & {track_id for track_id, _ in plays[week.before()].most_common(50)})
-        found["truth"] += len(best & set(sorted(rates, key=rates.__getitem__)[-50:]))
-    last_week, truth = (found[name] / 250 for name in ("last week", "truth"))
-    assert 0.55 < last_week < 0.92
-    assert truth > last_week + 0.03
-
-
 def test_a_release_has_no_rate_before_its_week_then_rises_and_decays() -> None:
     world = Simulation(weeks=16, users=1, tracks=400, seed=5, start=START)
     releases = {
