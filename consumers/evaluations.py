@@ -1,82 +1,122 @@
-"""What the lists for a week were worth, once it has closed: against the facts, and beside naive."""
+"""What the lists for a week were worth, once it has closed: against the facts, and beside naive; and the series kept.
 
-from collections.abc import Sequence
+A list is judged by the plays over its span, its forecast by those of the closed week alone, where the known past cannot
+hide it; both by the plays of all listeners and by those of its own group.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from consumers.facts import Plays, read_facts
 from consumers.runs import Runs
+from features.files import remove_abandoned, replacing
 from features.history import History
-from features.weeks import ChartWeek
-from models.metrics import evaluate
-from models.ranking import ranked
-from producers.playlists import Evaluation, Playlist
+from features.weeks import NAME, ChartWeek
+from models.ranking import DECIMALS, ranked
+from producers.playlists import Evaluation, Playlist, Worth, canonical
+
+log = logging.getLogger(__name__)
 
 
 def evaluate_lists(
     week: ChartWeek, history: History, runs: Runs, playlists: Sequence[Playlist], span_weeks: int
 ) -> list[Evaluation]:
-    """Judge each list for the closed week by the plays over its span: the known weeks and the one to come."""
+    """Judge each list for the closed week.
+
+    Raises:
+        HistoryError: a file is broken.
+    """
     if not playlists:
         return []
-    listed = _listed(history)
-    known, last = _plays(history, week.before(), span_weeks - 1), _plays(history, week.before(), 1)
-    naive = _ranked(known.add(last, fill_value=0).reindex(listed, fill_value=0))
-    facts = _plays(history, week, span_weeks).reindex(listed, fill_value=0)
-    actual = {str(track_id): int(plays) for track_id, plays in facts.items() if plays}
-    naive_metrics = evaluate(naive, actual)
-    return [_evaluation(playlist, runs, actual, naive_metrics, span_weeks) for playlist in playlists]
+    facts = read_facts(history, week, span_weeks, {playlist.group for playlist in playlists})
+    naive, naive_forecast = facts.naive(span_weeks), facts.naive(1)
+    tracks = runs.latest(week.name)
+
+    def worth(ranking: list[str], beside: list[str], plays: Plays | None) -> Worth | None:
+        if plays is None or not ranking:
+            return None
+        return Worth(metrics=facts.metrics(ranking, plays), naive=facts.metrics(beside, plays))
+
+    evaluations = []
+    for playlist in playlists:
+        ranking, forecast = _rankings(playlist, tracks)
+        evaluations.append(
+            Evaluation(
+                week=playlist.week,
+                group=playlist.group,
+                experiment=playlist.experiment,
+                model=playlist.model,
+                model_version=playlist.model_version,
+                playlist_id=playlist.id,
+                revision=playlist.revision,
+                span_weeks=span_weeks,
+                n_ranked=len(ranking),
+                metrics=facts.metrics(ranking, facts.over(span_weeks)),
+                naive=facts.metrics(naive, facts.over(span_weeks)),
+                own=worth(ranking, naive, facts.own(playlist.group, span_weeks)),
+                forecast=worth(forecast, naive_forecast, facts.over(1)),
+                own_forecast=worth(forecast, naive_forecast, facts.own(playlist.group, 1)),
+            )
+        )
+    return evaluations
 
 
-def _evaluation(
-    playlist: Playlist, runs: Runs, actual: dict[str, int], naive_metrics: dict[str, float], span_weeks: int
-) -> Evaluation:
-    ranking = full_ranking(playlist, runs)
-    return Evaluation(
-        week=playlist.week,
-        group=playlist.group,
-        experiment=playlist.experiment,
-        model=playlist.model,
-        model_version=playlist.model_version,
-        playlist_id=playlist.id,
-        revision=playlist.revision,
-        span_weeks=span_weeks,
-        n_ranked=len(ranking),
-        metrics=_rounded(evaluate(ranking, actual)),
-        naive=_rounded(naive_metrics),
-    )
+def _rankings(playlist: Playlist, tracks: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """The whole ranking that the list is the top of, and that of its forecast alone.
 
-
-def full_ranking(playlist: Playlist, runs: Runs) -> list[str]:
-    """The whole ranking that the list is the top of; the list alone, where its run is not kept here."""
+    Where the list's run is not kept here: the list, and nothing.
+    """
     listed = [entry.track_id for entry in playlist.tracks]
-    tracks = runs.latest(playlist.week)
-    column = f"score_{playlist.model}"
-    if tracks is None or column not in tracks:
-        return listed
+    score, prediction = f"score_{playlist.model}", f"prediction_{playlist.model}"
+    if tracks is None or not {score, prediction} <= set(tracks):
+        return listed, []
     tracks = tracks[tracks["listed"]]
-    ranking = ranked(tracks["track_id"].to_numpy(object), tracks[column].to_numpy(np.float64))
-    return ranking if ranking[: len(listed)] == listed else listed
+    ids = tracks["track_id"].to_numpy(object)
+    ranking = ranked(ids, tracks[score].to_numpy(np.float64))
+    if ranking[: len(listed)] != listed:
+        return listed, []
+    return ranking, ranked(ids, np.round(tracks[prediction].to_numpy(np.float64), DECIMALS))
 
 
-def _plays(history: History, last: ChartWeek, n_weeks: int) -> pd.Series:
-    """Plays by track over the n weeks that end with `last`; none for n_weeks 0."""
-    names = [week.name for week in last.span(n_weeks)] if n_weeks else []
-    frame = history.read(names, kinds=("plays",))
-    return frame.groupby("track_id")["plays"].sum()
+class Evaluations:
+    """The series as kept on disk, which outlives the topic: <folder>/<week>.jsonl, a line a group and revision."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, evaluations: Iterable[Evaluation]) -> None:
+        """Add evaluations; one of the same week, group and revision makes way."""
+        remove_abandoned(self.folder)
+        for week, of_week in groupby(sorted(evaluations, key=_place), key=lambda evaluation: evaluation.week):
+            path = self._path(week)
+            kept = {_place(evaluation): evaluation for evaluation in (*_read(path), *of_week)}
+            lines = [canonical(kept[place].model_dump(mode="json")) + b"\n" for place in sorted(kept)]
+            with replacing(path) as temporary:
+                temporary.write_bytes(b"".join(lines))
+
+    def read(self) -> list[Evaluation]:
+        """All of them, by week, group and revision; a line that is none is logged and left out."""
+        weeks = sorted(path.stem for path in self.folder.glob("*.jsonl") if NAME.fullmatch(path.stem))
+        return [evaluation for week in weeks for evaluation in sorted(_read(self._path(week)), key=_place)]
+
+    def _path(self, week: str) -> Path:
+        return self.folder / f"{week}.jsonl"
 
 
-def _listed(history: History) -> list[str]:
-    """The catalogue's track ids: what no list may hold can be in no true list either."""
-    slices = [history.catalogue([slice_])["id"] for slice_ in range(history.n_slices())]
-    return [str(track_id) for ids in slices for track_id in ids]
+def _place(evaluation: Evaluation) -> tuple[str, str, int]:
+    return evaluation.week, evaluation.group, evaluation.revision
 
 
-def _ranked(plays: pd.Series) -> list[str]:
-    ids: NDArray[np.object_] = plays.index.to_numpy(object)
-    return ranked(ids, plays.to_numpy(np.float64))
-
-
-def _rounded(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in metrics.items()}
+def _read(path: Path) -> Iterator[Evaluation]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for n, line in enumerate(lines, 1):
+        try:
+            yield Evaluation.model_validate_json(line)
+        except ValidationError as cause:
+            log.error("line %d of %s is no evaluation: %s", n, path, cause)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from consumers.evaluations import evaluate_lists
+from consumers.evaluations import Evaluations, evaluate_lists
+from consumers.guard import Guard, Neighbours
 from consumers.kafka import TopicWatch
 from consumers.playlists import PlaylistLog
 from consumers.runs import Run, Runs
@@ -18,8 +19,8 @@ from features.reader import Standing
 from features.table import N_WEEKS, FeatureTable, tables
 from features.topics import Topics
 from features.weeks import ChartWeek
-from models.experiments import Experiment, Experiments
-from models.ranking import Best, list_scores
+from models.experiments import Experiment, Experiments, Group
+from models.ranking import PLAYS, Best, list_scores
 from models.registry import Registry
 from models.scorers import OPENERS, Fitted
 from models.scoring import ModelError, Scores, checked
@@ -71,6 +72,7 @@ class WeeklyRun:
     registry: Registry
     experiments: Experiments
     runs: Runs
+    evaluations: Evaluations
     playlists: PlaylistLog
     publisher: Publisher
     topics: Topics
@@ -78,6 +80,8 @@ class WeeklyRun:
     cut_timeout_s: float = 600
     stop: threading.Event = field(default_factory=threading.Event)
     """Set, it ends the wait for the cut."""
+    guard: Guard = field(default_factory=Guard)
+    """A change of it holds for every list that is computed; one that was published is not computed for it alone."""
 
     def run(self, trigger: Trigger) -> list[Playlist]:
         """Publish the lists that follow the trigger's week, and what the lists for that week were worth.
@@ -100,6 +104,7 @@ class WeeklyRun:
         evaluations = evaluate_lists(
             week, self.snapshot.history, self.runs, list(self.playlists.of_week(week.name)), self.span_weeks
         )
+        self.evaluations.keep(evaluations)
         try:
             self.publisher.publish(
                 [playlist.message(self.topics.playlists) for playlist in lists]
@@ -129,15 +134,32 @@ class WeeklyRun:
         experiment = self.experiments.in_force(week.after())
         opened = self._open({group.model for group in experiment.groups}, week)
         cut = self._cut(cuts, standing, week.span(N_WEEKS))
-        published = [self.playlists.latest(week.after().name, group.name) for group in experiment.groups]
         unmoved = [
             previous
-            for group, previous in zip(experiment.groups, published, strict=True)
-            if previous is not None and _is_unmoved(previous, experiment, opened.makes(group.model), cut)
+            for group in experiment.groups
+            if (previous := self._published(week, group)) is not None
+            and _is_unmoved(previous, experiment, cut)
+            and self._would_be_made_again(previous, group, opened, self.playlists.latest(week.name, group.name))
         ]
         if len(unmoved) == len(experiment.groups):
             return unmoved
         return self._score(week, experiment, opened, cut)
+
+    def _published(self, week: ChartWeek, group: Group) -> Playlist | None:
+        return self.playlists.latest(week.after().name, group.name)
+
+    def _would_be_made_again(
+        self, previous: Playlist, group: Group, opened: Opened, last_week: Playlist | None
+    ) -> bool:
+        """Whether the published list is by the same model, or was refused it, as it would be now."""
+        fitted, reason = opened.makes(group.model)
+        made_by = (previous.model, previous.model_version)
+        if (*made_by, previous.fallback) == (fitted.model, fitted.version, reason):
+            ids = [entry.track_id for entry in previous.tracks]
+            return fitted.model == NAIVE or self.guard.is_like_last_week(ids, last_week)
+        naive = opened.ready[NAIVE]
+        opening = self.guard.opening(fitted.model, fitted.version, last_week)
+        return made_by == (naive.model, naive.version) and (previous.fallback or "").startswith(opening)
 
     def _open(self, models: set[str], week: ChartWeek) -> Opened:
         opened = Opened({}, {})
@@ -172,10 +194,16 @@ class WeeklyRun:
     ) -> list[Playlist]:
         run = self.runs.start(week.after().name)
         try:
-            best = self._rank(week, opened, run)
+            best, most_played = self._rank(week, opened, run)
             lists = []
             for group in experiment.groups:
                 made_by, reason = opened.makes(group.model)
+                if made_by.model != NAIVE:
+                    others = Neighbours(best[NAIVE], most_played, self.playlists.latest(week.name, group.name))
+                    reason = self.guard.refusal(best[made_by.model], made_by.model, made_by.version, others)
+                    if reason:
+                        log.warning("group %s: %s", group.name, reason)
+                        made_by = opened.ready[NAIVE]
                 playlist = Playlist(
                     week=week.after().name,
                     closed_week=week.name,
@@ -187,16 +215,19 @@ class WeeklyRun:
                     cut=cut,
                     tracks=tuple(_entries(best[made_by.model])),
                 )
-                lists.append(playlist.following(self.playlists.latest(playlist.week, group.name)))
+                lists.append(playlist.following(self._published(week, group)))
             records = {playlist.group: playlist.message(self.topics.playlists).value or b"" for playlist in lists}
             run.keep(max(playlist.revision for playlist in lists), records)
             return lists
         finally:
             run.discard()
 
-    def _rank(self, week: ChartWeek, opened: Opened, run: Run) -> dict[str, Best]:
-        """The best tracks by model, table by table; a model that fails on one is out, and naive is always in."""
-        best = {model: Best() for model in opened.ready}
+    def _rank(self, week: ChartWeek, opened: Opened, run: Run) -> tuple[dict[str, Best], Best]:
+        """The best tracks by model and by the closed week's plays, table by table.
+
+        A model that fails on one table is out, and naive is always in.
+        """
+        best, most_played = {model: Best() for model in opened.ready}, Best()
         for table in tables(self.snapshot.history, [w.name for w in week.span(N_WEEKS)]):
             predictions: dict[str, Scores] = {}
             scores: dict[str, Scores] = {}
@@ -204,8 +235,9 @@ class WeeklyRun:
                 predictions[model], scores[model] = _score(fitted, table, self.span_weeks, opened)
             for model in opened.ready.keys() - opened.reasons.keys():
                 best[model].add(table, scores[model])
+            most_played.add(table, table.counts[:, -1, PLAYS].astype(np.float64))
             run.add(table, predictions, scores)
-        return best
+        return best, most_played
 
 
 def _score(fitted: Fitted, table: FeatureTable, span_weeks: int, opened: Opened) -> tuple[Scores, Scores]:
@@ -227,17 +259,10 @@ def _entries(best: Best) -> Iterator[Entry]:
         yield Entry(rank=rank, track_id=place.track_id, name=place.name, score=place.score, plays=(w1, w2, w3, w4))
 
 
-def _is_unmoved(
-    previous: Playlist, experiment: Experiment, made_by: tuple[Fitted, str | None], cut: Mapping[str, Mapping[str, int]]
-) -> bool:
-    """Whether nothing that the published list depends on has changed since."""
-    fitted, reason = made_by
-    return (
-        previous.experiment == experiment.name
-        and (previous.model, previous.model_version, previous.fallback) == (fitted.model, fitted.version, reason)
-        and all(
-            end <= previous.cut.get(name, {}).get(partition, -1)
-            for name, ends in cut.items()
-            for partition, end in ends.items()
-        )
+def _is_unmoved(previous: Playlist, experiment: Experiment, cut: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether no count that the published list depends on has changed since."""
+    return previous.experiment == experiment.name and all(
+        end <= previous.cut.get(name, {}).get(partition, -1)
+        for name, ends in cut.items()
+        for partition, end in ends.items()
     )

@@ -1,21 +1,21 @@
-"""The commands that look: lists, counters, why a track is where it is, evaluations, experiments."""
+"""The commands that look: lists, counters, experiments."""
 
 import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import TopicWatch, follow, read_to_end
+from consumers.kafka import follow, read_to_end
 from features.reader import WeekError
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
-from producers.playlists import Evaluation, Playlist
+from producers.playlists import Playlist
 
 log = logging.getLogger(__name__)
 NO_LIST = "none has been published yet: run `hitparade trigger` and `hitparade consume weekly`"
@@ -136,45 +136,6 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
         ordered = sorted(rows, key=lambda row: (row[0], -row[2], row[1]))
         output.print_table(f"Week {week}", ("group", "track", "#plays", "#skips", "#likes"), ordered)
     return 0
-
-
-def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Show what each list was worth, beside naive for the same week."""
-    latest = {evaluation.key: evaluation for evaluation in read_evaluations(settings)}
-    found = [latest[key] for key in sorted(latest)]
-    if arguments.json:
-        output.print_json(evaluation.model_dump(mode="json") for evaluation in found)
-        return 0
-    if not found:
-        print("none yet: a list is evaluated when its week has closed and been run")
-        return 0
-    rows: list[Sequence[object]] = []
-    for week, of_week in groupby(found, key=lambda evaluation: evaluation.week):
-        lists = list(of_week)
-        rows += [(week, e.group, e.model, *_figures(e.metrics)) for e in lists]
-        rows.append((week, "", "naive", *_figures(lists[0].naive)))
-    columns = ("week", "group", "model", "#precision", "#NDCG", "#captured", "#RBO", "#criterion", "#exact")
-    output.print_table("Lists against the facts, and the week before again (naive)", columns, rows)
-    return 0
-
-
-def _figures(metrics: Mapping[str, float]) -> list[str]:
-    names = ("precision_at_50", "ndcg_at_50", "captured_plays", "rbo")
-    return [
-        *(f"{metrics[name]:.3f}" for name in names),
-        f"{metrics['criterion']:.1f}",
-        f"{metrics['exact_places']:.0f}",
-    ]
-
-
-def read_evaluations(settings: Settings) -> Iterator[Evaluation]:
-    """Every evaluation record, in the order of publication."""
-    topic = settings.topics.evaluations
-    with contextlib.closing(TopicWatch(settings.kafka)) as watch:
-        partitions = watch.facts(topic).partitions
-    for record in read_to_end(settings.kafka, topic, partitions, {}):
-        if record.value is not None:
-            yield Evaluation.model_validate_json(record.value)
 
 
 def experiments(settings: Settings, arguments: argparse.Namespace) -> int:

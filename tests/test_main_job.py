@@ -202,7 +202,7 @@ def test_the_network_makes_the_lists_once_it_is_trained_and_naive_says_why_befor
 
 @pytest.mark.timeout(PIPELINE_TIMEOUT_S)
 def test_every_list_whose_week_has_closed_is_evaluated_beside_naive(run: Run) -> None:
-    from hitparade.looking import read_evaluations
+    from hitparade.evaluating import read_evaluations
 
     finished = run(PLAIN)
     evaluations = {evaluation.key: evaluation for evaluation in read_evaluations(finished.settings)}

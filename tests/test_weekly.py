@@ -1,6 +1,7 @@
 """The weekly run on a real Redis and a real broker: the lists, their revisions, and what a model may not do to them."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import numpy as np
 import pytest
 
 import consumers.weekly
+from consumers.guard import Guard
 from consumers.snapshot import CutTimeout, OldCounters, WrongTopic
+from consumers.weekly import WeeklyRun
 from features.history import History
 from features.reader import WeekError
 from features.table import FeatureTable, tables
 from hitparade import wiring
 from hitparade.embedded import Embedded
-from models.neural import CARD, WEIGHTS
+from models.artefact import CARD, WEIGHTS
 from models.scorers import OPENERS, Fitted
 from models.scoring import Scores
 from models.training import train
@@ -273,6 +276,43 @@ def test_the_lists_for_a_week_are_evaluated_when_it_has_closed_and_the_same_byte
     assert control.metrics["ndcg_at_50"] == control.metrics["captured_plays"] == 1.0
 
 
+def test_evaluations_are_kept_on_disk_as_they_are_published(stage: Stage) -> None:
+    listened(stage)
+    run = stage.weekly_run()
+    for week in (23, 24, 25):
+        run.run(fired(stage, week))
+    run.run(fired(stage, 25))
+    kept = stage.settings.data_dir / "history" / "evaluations"
+    assert {path.name for path in kept.iterdir()} == {"2023-W24.jsonl", "2023-W25.jsonl"}
+    published = [record.value for record in stage.records(stage.settings.topics.evaluations)]
+    assert (kept / "2023-W25.jsonl").read_bytes().splitlines() == published[-2:]
+    assert wiring.evaluations(stage.settings).read() == stage.evaluations()[:4]
+
+
+def test_lists_and_forecasts_are_judged_by_everyones_plays_and_by_those_of_the_group(stage: Stage) -> None:
+    """Users 10 and 9 are of the first and the second group; the week that is judged is W24."""
+    stage.catalogue("a", "b", "c")
+    for week in range(18, 24):
+        stage.send(plays(week, {"a": 4, "b": 2}, "10"), plays(week, {"b": 1}, "9"))
+    stage.send(plays(24, {"a": 1, "b": 9}, "10"), plays(24, {"c": 5}, "9"))
+    stage.send(plays(25, {"a": 1}))
+    stage.count()
+    for week in (23, 24):
+        stage.weekly_run().run(fired(stage, week))
+    control, treatment = stage.evaluations()
+    # a, b, c: the list says 16, 12, 0, everyone played 13, 18, 5, group 1 13, 15, 0 and group 2 0, 3, 5
+    assert control.metrics["exact_places"] == 1  # b a c
+    assert control.own is not None
+    assert treatment.own is not None
+    assert (control.own.metrics["exact_places"], treatment.own.metrics["exact_places"]) == (0, 1)  # b a; c b
+    assert treatment.own.metrics["ndcg_at_50"] == pytest.approx(3 / math.log2(3) / (5 + 3 / math.log2(3)), abs=1e-6)
+    assert control.forecast is not None
+    assert control.forecast.metrics == control.forecast.naive  # naive is this group's model
+    assert control.forecast.metrics["ndcg_at_50"] < 1  # a b c, and played were b 9, c 5, a 1
+    assert treatment.own_forecast is not None
+    assert treatment.own_forecast.metrics["captured_plays"] == 0.0  # the one track c is not the first
+
+
 def test_a_span_of_one_week_ranks_by_the_prediction_alone(
     embedded_stack: Embedded, prefix: str, tmp_path: Path
 ) -> None:
@@ -390,6 +430,161 @@ def test_a_model_that_cannot_even_be_opened_gives_naives_list_without_a_path_in_
     control, treatment = stage.weekly_run().run(fired(listened(stage)))
     assert treatment.fallback == "it failed with KeyError"
     assert treatment.tracks == control.tracks
+
+
+SIXTY = [f"t{n:02}" for n in range(60)]
+
+
+def listened_to_many(stage: Stage) -> Stage:
+    """Sixty tracks of which the first fifty are played, week after week."""
+    stage.catalogue(*SIXTY)
+    for week in range(20, 26):
+        stage.send(plays(week, dict.fromkeys(SIXTY[:50], 2)))
+    stage.count()
+    return stage
+
+
+def prefers(first: int, version: str = "1") -> Callable[..., Fitted]:
+    """A linear model whose list is the fifty tracks from one on, whatever was played."""
+
+    def score(table: FeatureTable) -> Scores:
+        return np.where(np.isin(table.track_ids, SIXTY[first : first + 50]), 1000.0, 0.0)
+
+    return lambda history, registry, closed_week: Fitted("linear", version, score)
+
+
+def guarded(stage: Stage, **thresholds: float) -> WeeklyRun:
+    return replace(stage.weekly_run(), guard=Guard(**thresholds))
+
+
+REFUSED = "the guard refused linear 1 (it expects 0.9 of naive's list): it has 40 of 50 tracks of naive's list"
+
+
+def test_a_list_that_the_guard_refuses_is_naives_with_the_reason_and_the_other_group_has_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    control, treatment = guarded(listened_to_many(stage), min_overlap_naive=0.9).run(fired(stage))
+    assert (control.model, control.fallback) == ("naive", None)
+    assert (treatment.model, treatment.model_version, treatment.fallback) == ("naive", "1", REFUSED)
+    assert ids(treatment) == ids(control) == SIXTY[:50]
+    tracks = wiring.runs(stage.settings).tracks("2023-W25", 1)
+    assert tracks is not None
+    assert (tracks["score_linear"] > 999).sum() == 50  # what the model said is kept
+
+
+def test_the_guards_thresholds_are_settings(
+    embedded_stack: Embedded, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    names = ("MIN_OVERLAP_NAIVE", "MIN_OVERLAP_LAST_WEEK", "MIN_CAPTURED")
+    env = dict(zip((f"HITPARADE_GUARD_{name}" for name in names), ("0.25", "0.5", "0.75"), strict=True))
+    with staged(embedded_stack.kafka, embedded_stack.redis_url, prefix, tmp_path, **env) as stage:
+        assert stage.weekly_run().guard == Guard(min_overlap_naive=0.25, min_overlap_last_week=0.5, min_captured=0.75)
+
+
+def test_a_refused_list_is_sent_again_as_it_stands_without_scoring(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    trigger = fired(listened_to_many(stage))
+    guarded(stage, min_overlap_naive=0.9).run(trigger)
+    no_scoring(monkeypatch)
+    guarded(stage, min_overlap_naive=0.9).run(trigger)
+    for group in ("control", "treatment"):
+        first, second = stage.published(group)
+        assert first == second
+
+
+def test_a_refused_list_that_is_computed_again_is_the_same_record(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    guarded(listened_to_many(stage), min_overlap_naive=0.9).run(fired(stage))
+    stage.send(plays(25, {"t00": 1}))
+    stage.count()
+    guarded(stage, min_overlap_naive=0.9).run(fired(stage))  # the cut is another
+    first, second = stage.published("treatment")
+    assert first == second
+
+
+def test_a_lower_threshold_lets_a_refused_list_through_at_the_next_trigger(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    trigger = fired(listened_to_many(stage))
+    for least in (0.9, 0.8):
+        guarded(stage, min_overlap_naive=least).run(trigger)
+    first, second = stage.lists("treatment")
+    assert (first.model, second.model) == ("naive", "linear")
+    assert (second.revision, second.fallback) == (2, None)
+    assert [playlist.revision for playlist in stage.lists()] == [1, 1]
+
+
+def test_a_higher_threshold_holds_once_the_list_is_computed_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    trigger = fired(listened_to_many(stage))
+    guarded(stage, min_overlap_naive=0.8).run(trigger)
+    guarded(stage, min_overlap_naive=0.9).run(trigger)
+    stage.send(plays(23, {"t00": 1}))
+    stage.count()
+    guarded(stage, min_overlap_naive=0.9).run(trigger)
+    found = [(playlist.model, playlist.revision, playlist.fallback) for playlist in stage.lists("treatment")]
+    assert found == [("linear", 1, None), ("linear", 1, None), ("naive", 2, REFUSED)]
+
+
+def test_another_version_of_a_refused_model_is_judged_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = fired(listened_to_many(stage))
+    for model in (prefers(10), prefers(5, version="2")):
+        monkeypatch.setitem(OPENERS, "linear", model)
+        guarded(stage, min_overlap_naive=0.9).run(trigger)
+    found = [(playlist.model, playlist.revision) for playlist in stage.lists("treatment")]
+    assert found == [("naive", 1), ("linear", 2)]
+
+
+def test_a_list_unlike_last_weeks_is_refused_until_last_weeks_is_another(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listened_to_many(stage)
+    last_week, this_week = fired(stage, 23), fired(stage, 24)
+    monkeypatch.setitem(OPENERS, "linear", prefers(0))
+    guarded(stage, min_overlap_last_week=0.9).run(last_week)
+    monkeypatch.setitem(OPENERS, "linear", prefers(10, "2"))
+    for _ in range(2):
+        guarded(stage, min_overlap_last_week=0.9).run(this_week)
+    guarded(stage).run(last_week)  # by the new model: a revision, and of ten other tracks
+    for _ in range(2):
+        guarded(stage, min_overlap_last_week=0.9).run(this_week)
+    found = [(p.week, p.model, p.revision, p.fallback) for p in stage.lists("treatment")]
+    reason = (
+        "the guard refused linear 2 (it expects 0.9 of the list for 2023-W24, revision 1): "
+        "it has 40 of 50 of last week's"
+    )
+    assert found == [
+        ("2023-W24", "linear", 1, None),
+        ("2023-W25", "naive", 1, reason),
+        ("2023-W25", "naive", 1, reason),
+        ("2023-W24", "linear", 2, None),
+        ("2023-W25", "linear", 2, None),
+        ("2023-W25", "linear", 2, None),
+    ]
+
+
+def test_a_list_that_stands_is_looked_at_again_when_last_weeks_has_become_another(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listened_to_many(stage)
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    this_week, last_week = fired(stage, 24), fired(stage, 23)
+    guarded(stage, min_overlap_last_week=0.9).run(this_week)  # there is no list for last week yet
+    monkeypatch.setitem(OPENERS, "linear", prefers(0))
+    guarded(stage, min_overlap_last_week=0.9).run(last_week)
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    guarded(stage, min_overlap_last_week=0.9).run(this_week)
+    found = [(p.model, p.revision) for p in stage.lists("treatment") if p.week == "2023-W25"]
+    assert found == [("linear", 1), ("naive", 2)]
 
 
 @pytest.mark.parametrize("open_naive", [opener("naive", lambda table: broken()), lambda *_: broken()])

@@ -345,10 +345,10 @@ def rewritten(folder: Path, change: Callable[[Any], None]) -> None:
     """The network with other weights, and a card that describes them."""
     from safetensors import torch as safetensors
 
-    from models.neural import CARD, WEIGHTS, version_of
+    from models.artefact import CARD, WEIGHTS, version_of
 
     weights = safetensors.load_file(folder / WEIGHTS)
-    change(weights["layers.4.bias"])
+    change(weights["last.bias"])
     (folder / WEIGHTS).write_bytes(safetensors.save(weights))
     card = json.loads((folder / CARD).read_text())
     card["version"] = version_of(card["last_week"], (folder / WEIGHTS).read_bytes())
@@ -357,7 +357,7 @@ def rewritten(folder: Path, change: Callable[[Any], None]) -> None:
 
 def harms() -> dict[str, tuple[Callable[[Path], None], str | None]]:
     """What is done to a network's files, and the reason that its list then gives; None: it makes the list."""
-    from models.neural import CARD, WEIGHTS
+    from models.artefact import CARD, WEIGHTS
 
     def older(folder: Path) -> None:
         card = json.loads((folder / CARD).read_text())
