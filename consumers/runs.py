@@ -6,20 +6,57 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from features.files import claimed, remove_abandoned, to_disk
 from features.table import KINDS, N_WEEKS, STATIC_FEATURES, FeatureTable
 from models.scoring import Scores
+from producers.playlists import Playlist
 
 TRACKS = "tracks.parquet"
+NAME = re.compile(r"([0-9]{4}-W[0-9]{2})/([1-9][0-9]{0,8})/([^/\s]+)")
+
+
+class RunError(Exception):
+    """A run is not kept here, or cannot be read, or not be used for this; says which, and why."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class RunName:
+    """A group's part of a run: the week that its list is for, the run's revision, the group.
+
+    >>> RunName.parse("2023-W25/1/control")
+    RunName(week='2023-W25', revision=1, group='control')
+    """
+
+    week: str
+    revision: int
+    group: str
+
+    @classmethod
+    def parse(cls, text: str) -> "RunName":
+        """The name as people write it.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        match = NAME.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is no run: expected WEEK/REVISION/GROUP, such as 2023-W25/1/control")
+        return cls(match[1], int(match[2]), match[3])
+
+    def __str__(self) -> str:
+        return f"{self.week}/{self.revision}/{self.group}"
 
 
 class Run:
@@ -36,7 +73,7 @@ class Run:
         """Append the tracks of a table, with what each model predicts and what its list ranks by."""
         rows = pa.table(_columns(table, predictions, scores))
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.folder / TRACKS, rows.schema)
+            self._writer = pq.ParquetWriter(self.folder / TRACKS, rows.schema, write_page_checksum=True)
         self._writer.write_table(rows)
 
     def keep(self, revision: int, records: Mapping[str, bytes]) -> None:
@@ -85,6 +122,58 @@ class Runs:
         """The tracks of the week's last run."""
         revisions = [int(path.name) for path in (self._folder / week).glob("*") if path.name.isdigit()]
         return self.tracks(week, max(revisions)) if revisions else None
+
+    def kept(self) -> list[RunName]:
+        """Every group's part of every run that is kept here, by week, revision and group."""
+        names = [str(path.relative_to(self._folder).with_suffix("")) for path in self._folder.glob("*/*/*.json")]
+        return sorted(RunName.parse(name) for name in names if NAME.fullmatch(name))
+
+    def record(self, run: RunName) -> Playlist:
+        """The playlist record of a run that is kept.
+
+        Raises:
+            RunError: it is gone or broken, or that of another list.
+        """
+        file = f"{run.group}.json"
+        try:
+            playlist = Playlist.model_validate_json(self._path(run, file).read_bytes())
+        except ValidationError as cause:
+            problems = [": ".join((*map(str, error["loc"]), error["msg"])) for error in cause.errors()]
+            raise _broken(run, file, f"no playlist record ({problems[0]})") from cause
+        except OSError as cause:
+            raise _broken(run, file, str(cause.strerror)) from cause
+        if playlist.key != f"{run.week}/{run.group}":
+            raise _broken(run, file, f"it is the record of {playlist.key!r}")
+        return playlist
+
+    def columns(self, run: RunName, schema: pa.Schema) -> pd.DataFrame:
+        """These columns of the tracks of a run, a row a track; nothing in them is null.
+
+        Raises:
+            RunError: the file is gone or broken, or has no such columns.
+        """
+        try:
+            with pq.ParquetFile(self._path(run, TRACKS), page_checksum_verification=True) as file:
+                missing = [name for name in schema.names if name not in file.schema_arrow.names]
+                if missing:
+                    raise _broken(run, TRACKS, f"it has no {', '.join(missing)}: another version has written it")
+                table = file.read(schema.names, use_threads=False).cast(schema)
+            table.validate(full=True)  # a text that is no UTF-8 would be an error later
+            if nulls := [name for name in schema.names if table[name].null_count]:
+                raise _broken(run, TRACKS, f"{', '.join(nulls)} has gaps")
+            frame: pd.DataFrame = table.to_pandas()
+        except (OSError, ValueError, pa.ArrowException) as cause:  # a column's name that is no UTF-8 is a ValueError
+            raise _broken(run, TRACKS, str(getattr(cause, "strerror", None) or cause)) from cause
+        if n_twice := int(frame.iloc[:, 0].duplicated().sum()):
+            raise _broken(run, TRACKS, f"{n_twice} tracks are in it twice")
+        return frame
+
+    def _path(self, run: RunName, file: str) -> Path:
+        return self._folder / run.week / str(run.revision) / file
+
+
+def _broken(run: RunName, file: str, why: str) -> RunError:
+    return RunError(f"run {run} cannot be used: {file}: {why}. `hitparade compare` lists the others")
 
 
 def _columns(table: FeatureTable, predictions: Mapping[str, Scores], scores: Mapping[str, Scores]) -> dict[str, object]:
