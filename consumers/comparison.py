@@ -104,8 +104,8 @@ def _table(tracks: pd.DataFrame) -> FeatureTable:
     counts = np.zeros((len(tracks), N_WEEKS, len(KINDS)), np.int64)
     counts[:, :, KINDS.index("plays")] = tracks[list(PLAYS)]
     ids, names = tracks["track_id"].to_numpy(object), tracks["name"].to_numpy(object)
-    listed, nothing = tracks["listed"].to_numpy(np.bool_), np.empty((len(ids), 0, 0), np.float32)
-    return FeatureTable(ids, names, listed, nothing, counts, nothing[:, 0])
+    listed, nothing = tracks["listed"].to_numpy(np.bool_), np.empty((len(ids), 0), np.float32)
+    return FeatureTable(ids, names, listed, nothing[:, :, None], counts, nothing)
 
 
 def check_is_the_list(ranking: Ranking, playlist: Playlist) -> None:

@@ -121,7 +121,9 @@ def test_counts_equal_a_slow_sum(rows: list[tuple[str, str, int, int, int]], lis
     )
     counts = pd.DataFrame(rows, columns=["week", "track_id", "plays", "skips", "likes"])
     table = build(counts, catalogue, weeks(4))
-    assert table.track_ids.tolist() == sorted(listed | {row[1] for row in rows if row[0] != "2023-W05" and any(row[2:])})
+    assert table.track_ids.tolist() == sorted(
+        listed | {row[1] for row in rows if row[0] != "2023-W05" and any(row[2:])}
+    )
     for place, track_id in enumerate(table.track_ids):
         for week, name in enumerate(weeks(4)):
             found = [counts for in_week, of_track, *counts in rows if (in_week, of_track) == (name, track_id)]

@@ -24,7 +24,7 @@ from features.reader import WeekError
 from features.table import FeatureTable, tables
 from hitparade import wiring
 from hitparade.embedded import Embedded
-from models.artefact import CARD, WEIGHTS
+from models.artefact import CARD, TRIAL, WEIGHTS, version_of
 from models.scorers import OPENERS, Fitted
 from models.scoring import Scores
 from models.training import train
@@ -617,15 +617,18 @@ def neural(stage: Stage, tmp_path: Path) -> Stage:
     return listened(stage)
 
 
-def promote(stage: Stage, network: Path, version: str = "") -> Path:
-    """Put a copy of the network in use, under its own version or another."""
+def promote(stage: Stage, network: Path, last_week: str = "2023-W09") -> Path:
+    """Put a copy of the network in use, as if it had learned until that week."""
+    card = json.loads((network / CARD).read_text())
+    weights, trial = (version_of(last_week, (network / name).read_bytes()) for name in (WEIGHTS, TRIAL))
 
     def save(folder: Path) -> None:
         shutil.copytree(network, folder, dirs_exist_ok=True)
+        (folder / CARD).write_text(json.dumps(card | {"version": weights, "trial": trial, "last_week": last_week}))
 
-    registry, version = wiring.registry(stage.settings), version or network.name
-    registry.publish("neural", version, save)
-    return registry.promote("neural", version)
+    registry = wiring.registry(stage.settings)
+    registry.publish("neural", weights, save)
+    return registry.promote("neural", weights)
 
 
 def test_the_network_in_use_makes_the_list_and_another_one_the_next_revision(neural: Stage, network: Path) -> None:
@@ -656,9 +659,9 @@ def flip(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(weights)
 
 
-def of_form_2(folder: Path) -> None:
+def of_form_1(folder: Path) -> None:
     card = json.loads((folder / CARD).read_text())
-    (folder / CARD).write_text(json.dumps(card | {"form": 2}))
+    (folder / CARD).write_text(json.dumps(card | {"form": 1}))
 
 
 def of_other_features(folder: Path) -> None:
@@ -672,7 +675,7 @@ def of_other_features(folder: Path) -> None:
         (truncate, "weights.safetensors is not a safetensors file: "),
         (flip, "weights.safetensors is not the file that card.json describes as version 2023-W09-"),
         (lambda folder: (folder / WEIGHTS).unlink(), "weights.safetensors is missing"),
-        (of_form_2, "card.json is not a Card: form: Input should be 1"),
+        (of_form_1, "card.json is not a Card: form: Input should be 2"),
         (of_other_features, "card.json is of other features: expected ['popularity', "),
         (lambda folder: (folder / CARD).write_bytes(b"\xff"), "card.json is not a Card: the whole: Invalid JSON"),
     ],
@@ -686,33 +689,33 @@ def test_a_broken_network_gives_naives_list_with_a_reason_that_names_no_path(
     assert (control.model, control.fallback) == ("linear", None)
     assert treatment.model == "naive"
     assert treatment.fallback is not None
-    assert treatment.fallback.startswith(reason)
+    assert treatment.fallback.removeprefix(f"neural {network.name}: ").startswith(reason)
     assert str(neural.settings.data_dir) not in treatment.fallback
 
 
 def test_a_network_that_has_learned_from_later_weeks_is_not_used(neural: Stage, network: Path) -> None:
-    promote(neural, network, "2023-W25-00000000")
+    promote(neural, network, "2023-W25")
     _, treatment = neural.weekly_run().run(fired(neural))
     assert (treatment.model, treatment.fallback) == ("naive", NO_NETWORK)
 
 
 def test_a_network_that_has_learned_up_to_the_closed_week_is_used(neural: Stage, network: Path) -> None:
-    promote(neural, network, "2023-W24-00000000")
+    promote(neural, network, "2023-W24")
     _, treatment = neural.weekly_run().run(fired(neural))
     assert (treatment.model, treatment.fallback) == ("neural", None)
 
 
 def test_without_torch_the_reason_says_what_to_install(network: Path, tmp_path: Path) -> None:
     code = f"""
-import sys
+import shutil, sys
 sys.modules["torch"] = None  # as if it were not there
 from pathlib import Path
 from models.registry import Registry
 from models.scorers import open_neural
 from models.scoring import ModelError
 registry = Registry(Path({str(tmp_path)!r}))
-registry.publish("neural", "2023-W09-00000000", lambda folder: None)
-registry.promote("neural", "2023-W09-00000000")
+shutil.copytree({str(network)!r}, {str(tmp_path / "neural" / network.name)!r})
+registry.promote("neural", {network.name!r})
 try:
     open_neural(None, registry, "2023-W24")
 except ModelError as cause:
