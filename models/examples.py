@@ -1,9 +1,8 @@
 """What models learn from: the weeks of the history, each with the four before it.
 
-A week without a file is missing, not zero, so a target counts only where the four weeks before it are there too. The
-linear model's rows are the tracks played in any week before it, the network's those played in one of the four: tracks
-first played in the target week are not known when it is forecast, and to let them in teaches that a track without plays
-is about to be played.
+A week without a file is missing, not zero, so a target counts only where the four weeks before it are there too. Its
+rows are the tracks played in one of the four: those first played in the target week are not known when it is forecast,
+and to let them in teaches that a track without plays is about to be played.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,8 +33,8 @@ class PlayMatrix:
     plays: NDArray[np.int64]
 
     def played_before(self, week: int) -> NDArray[np.bool_]:
-        """Whether each track had been played before the week of that place."""
-        return np.asarray(self.plays[:, :week].any(axis=1))
+        """Whether each track had been played in the four weeks before the week of that place."""
+        return np.asarray(self.plays[:, week - N_WEEKS : week].any(axis=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
@@ -74,7 +75,9 @@ def fit(examples: pd.DataFrame) -> LinearModel:
         raise NotEnoughHistory("no track was played in the weeks to learn from")
     plays = examples[list(WEEK_COLUMNS)].to_numpy(np.float64)
     with threadpool_limits(limits=1):
-        fitted = LinearRegression(copy_X=False).fit(plays, examples["play_count"].to_numpy(np.float64))
+        fitted = LinearRegression(copy_X=False).fit(
+            plays, examples["play_count"].to_numpy(np.float64), _weights(examples)
+        )
     week_1, week_2, week_3, week_4 = map(_rounded, fitted.coef_)
     weeks = examples["target_week"]
     return LinearModel(
@@ -84,6 +87,13 @@ def fit(examples: pd.DataFrame) -> LinearModel:
         last_week=weeks.iloc[-1],
         n_rows=len(examples),
     )
+
+
+def _weights(examples: pd.DataFrame) -> NDArray[np.float64]:
+    """One over last week's plays, as the noise of a count grows with it; without plays, as the least played track."""
+    last = examples[WEEK_COLUMNS[-1]].astype(np.float64)
+    least = last.where(last > 0).groupby(examples["target_week"], observed=True).transform("min").fillna(1.0)
+    return np.asarray(1 / np.maximum(last, least), np.float64)
 
 
 def _rounded(number: float) -> float:

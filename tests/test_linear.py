@@ -31,13 +31,24 @@ def test_a_linear_rule_is_found() -> None:
     assert (model.first_week, model.last_week, model.n_rows) == ("2023-W09", "2023-W09", 40)
 
 
-def test_the_fit_is_ordinary_least_squares_of_the_pooled_weeks(tmp_path: Path) -> None:
+def test_the_fit_is_least_squares_of_the_pooled_weeks_with_less_weight_for_more_plays(tmp_path: Path) -> None:
     examples = linear_examples(listening(tmp_path, 9), "2023-W09")
     known = np.column_stack([examples[list(WEEK_COLUMNS)].to_numpy(np.float64), np.ones(len(examples))])
-    slow, *_ = np.linalg.lstsq(known, examples["play_count"].to_numpy(np.float64))
+    last = examples[WEEK_COLUMNS[-1]].to_list()
+    assert min(last) > 0
+    root = np.array([n**-0.5 for n in last])
+    slow, *_ = np.linalg.lstsq(known * root[:, None], examples["play_count"].to_numpy(np.float64) * root)
     model = linear.fit(examples)
     assert [*model.coefficients, model.intercept] == pytest.approx(slow.tolist(), rel=1e-6)
     assert (model.first_week, model.last_week) == ("2023-W05", "2023-W09")
+
+
+def test_a_track_without_plays_weighs_as_much_as_the_least_played_one_of_its_week() -> None:
+    last = {"2023-W09": [400, 0, 100], "2023-W10": [0, 0, 0], "2023-W11": [9, 0, 3]}
+    rows = [(week, plays) for week, many in last.items() for plays in many]
+    examples = pd.DataFrame(rows, columns=["target_week", WEEK_COLUMNS[-1]])
+    found = 1 / linear._weights(examples)
+    assert found.tolist() == pytest.approx([400, 100, 100, 1, 1, 1, 9, 3, 3])
 
 
 def test_the_oldest_week_has_the_first_coefficient_and_a_prediction_may_lie_below_zero() -> None:
