@@ -7,13 +7,14 @@ import pytest
 import safetensors.torch
 import torch
 
+from features.context import CONTEXT
 from features.history import History
 from features.table import FEATURES, tables
 from models import neural, training
 from models.artefact import CARD, CARD_TEXT, CURVE, TRIAL, WEIGHTS
 from models.cards import Card
 from models.examples import neural_examples
-from models.neural import CONTEXT, Network, Trained, inputs
+from models.neural import Network, Trained, inputs
 from models.scoring import ArtefactError, NotEnoughHistory, ScoringError
 from tests.builders_history import listening, rows_of, table, weeks, write_week
 
@@ -135,7 +136,7 @@ def test_what_lifts_all_tracks_alike_is_not_learned() -> None:
 
 def test_each_member_learns_as_if_it_were_alone() -> None:
     changes = torch.zeros(neural.MEMBERS, 3, requires_grad=True)
-    training._losses(changes, torch.tensor([1.0, 1.0, 1.0])).backward()
+    torch.autograd.backward(training._losses(changes, torch.tensor([1.0, 1.0, 1.0])))
     assert changes.grad is not None
     assert changes.grad.numpy() == pytest.approx(-1 / 3)
 
