@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from consumers.facts import Plays, read_facts
-from consumers.runs import Runs
+from consumers.runs import Runs, model_in
 from features.files import remove_abandoned, replacing
 from features.history import History
 from features.weeks import NAME, ChartWeek
@@ -73,8 +73,11 @@ def _rankings(playlist: Playlist, tracks: pd.DataFrame | None) -> tuple[list[str
     Where the list's run is not kept here: the list, and nothing.
     """
     listed = [entry.track_id for entry in playlist.tracks]
-    score, prediction = f"score_{playlist.model}", f"prediction_{playlist.model}"
-    if tracks is None or not {score, prediction} <= set(tracks):
+    if tracks is None:
+        return listed, []
+    model = model_in(set(tracks), playlist)
+    score, prediction = f"score_{model}", f"prediction_{model}"
+    if not {score, prediction} <= set(tracks):
         return listed, []
     tracks = tracks[tracks["listed"]]
     ids = tracks["track_id"].to_numpy(object)

@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -146,6 +146,17 @@ class Runs:
             raise _broken(run, file, f"it is the record of {playlist.key!r}")
         return playlist
 
+    def model(self, run: RunName, playlist: Playlist) -> str:
+        """What a run calls the model that made its list.
+
+        Raises:
+            RunError: the file is gone or broken.
+        """
+        try:
+            return model_in(pq.read_schema(self._path(run, TRACKS)).names, playlist)
+        except (OSError, ValueError, pa.ArrowException) as cause:
+            raise _broken(run, TRACKS, str(getattr(cause, "strerror", None) or cause)) from cause
+
     def columns(self, run: RunName, schema: pa.Schema) -> pd.DataFrame:
         """These columns of the tracks of a run, a row a track; nothing in them is null.
 
@@ -170,6 +181,12 @@ class Runs:
 
     def _path(self, run: RunName, file: str) -> Path:
         return self._folder / run.week / str(run.revision) / file
+
+
+def model_in(columns: Container[object], playlist: Playlist) -> str:
+    """What a run calls the model that made a list: a version that was asked for has columns of its own."""
+    pinned = f"{playlist.model}@{playlist.model_version}"
+    return pinned if f"score_{pinned}" in columns else playlist.model
 
 
 def _broken(run: RunName, file: str, why: str) -> RunError:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -56,6 +56,8 @@ class Triggers:
     topics: Topics
     counters: CounterReader
     publisher: Publisher
+    prepare: Callable[[ChartWeek], None] = lambda week: None
+    """Called before weeks that are due are fired, with the oldest; it must not raise."""
 
     def fire(self, week: ChartWeek, reason: Reason) -> Trigger:
         """Take the cut and publish the trigger of a closed week.
@@ -96,6 +98,8 @@ class Triggers:
         if missed := missed_weeks(standing, triggered):
             log.warning("weeks %s were missed and are not kept any more: they get no list", ", ".join(missed))
         weeks = due_weeks(standing, triggered, now, grace)
+        if weeks:
+            self.prepare(weeks[0])
         for week in weeks:
             self.fire(week, "schedule")
             log.info("week %s has closed: triggered", week)

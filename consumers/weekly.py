@@ -22,7 +22,7 @@ from features.weeks import ChartWeek
 from models.experiments import Experiment, Experiments, Group
 from models.ranking import PLAYS, Best, list_scores
 from models.registry import Registry
-from models.scorers import OPENERS, Fitted
+from models.scorers import Fitted, open_model
 from models.scoring import ModelError, Scores, checked
 from producers.playlists import Entry, Playlist
 from producers.publisher import NotAcknowledged, Publisher
@@ -165,7 +165,7 @@ class WeeklyRun:
         opened = Opened({}, {})
         for model in sorted(models | {NAIVE}):
             try:
-                opened.ready[model] = OPENERS[model](self.snapshot.history, self.registry, week.name)
+                opened.ready[model] = open_model(model, self.snapshot.history, self.registry, week.name)
             except Exception as cause:  # whatever a model does, the list is made
                 opened.fail(model, cause)
         return opened
@@ -200,7 +200,7 @@ class WeeklyRun:
                 made_by, reason = opened.makes(group.model)
                 if made_by.model != NAIVE:
                     others = Neighbours(best[NAIVE], most_played, self.playlists.latest(week.name, group.name))
-                    reason = self.guard.refusal(best[made_by.model], made_by.model, made_by.version, others)
+                    reason = self.guard.refusal(best[made_by.name], made_by.model, made_by.version, others)
                     if reason:
                         log.warning("group %s: %s", group.name, reason)
                         made_by = opened.ready[NAIVE]
@@ -213,7 +213,7 @@ class WeeklyRun:
                     model_version=made_by.version,
                     fallback=reason,
                     cut=cut,
-                    tracks=tuple(_entries(best[made_by.model])),
+                    tracks=tuple(_entries(best[made_by.name])),
                 )
                 lists.append(playlist.following(self._published(week, group)))
             records = {playlist.group: playlist.message(self.topics.playlists).value or b"" for playlist in lists}
@@ -244,11 +244,11 @@ def _score(fitted: Fitted, table: FeatureTable, span_weeks: int, opened: Opened)
     """What the model predicts, and what its list ranks by; NaN once it has failed. Only naive failing is an error."""
     n_tracks = len(table.track_ids)
     try:
-        if fitted.model not in opened.reasons:
+        if fitted.name not in opened.reasons:
             predictions = checked(fitted.score(table), n_tracks)
             return predictions, checked(list_scores(table, predictions, span_weeks), n_tracks)
     except Exception as cause:  # whatever a model does, the list is made
-        opened.fail(fitted.model, cause)
+        opened.fail(fitted.name, cause)
     nothing = np.full(n_tracks, np.nan)
     return nothing, nothing
 

@@ -100,7 +100,7 @@ def _choose(settings: Settings, run: RunName, arguments: argparse.Namespace) -> 
         raise RunError(f"run {run} is not kept in {settings.data_dir}: found {there}")
     playlist = runs.record(run)
     span_weeks = study_span(run, playlist.model) if arguments.study else arguments.span
-    ranking = read_ranking(runs, run, playlist.model, span_weeks or settings.list_span_weeks)
+    ranking = read_ranking(runs, run, runs.model(run, playlist), span_weeks or settings.list_span_weeks)
     if span_weeks is None:
         check_is_the_list(ranking, playlist)
     return Chosen(settings.calendar.parse(run.week), playlist, ranking)

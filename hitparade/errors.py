@@ -21,6 +21,7 @@ def failures() -> tuple[type[Exception], ...]:
     """Every other error that has a sentence for people; imported only when something has failed."""
     from consumers.kafka import KafkaUnavailable
     from consumers.rebuild import RebuildRefused
+    from consumers.runs import RunError
     from consumers.snapshot import WrongTopic
     from features.connect import StoreUnavailable
     from features.history import HistoryError
@@ -28,12 +29,14 @@ def failures() -> tuple[type[Exception], ...]:
     from hitparade.embedded import EmbeddedError
     from hitparade.steps import DemoError
     from hitparade.wiring import UnsafeRedis
+    from models.charts import ChartsError
     from models.scoring import ModelError
     from producers.files import SourceError
     from producers.kafka import DeliveryError, KafkaUnreachable, TopicMissing
     from producers.publisher import NotAcknowledged
 
     return (
+        ChartsError,
         DeliveryError,
         DemoError,
         EmbeddedError,
@@ -45,6 +48,7 @@ def failures() -> tuple[type[Exception], ...]:
         OSError,
         OutputError,
         RebuildRefused,
+        RunError,
         SourceError,
         StoreUnavailable,
         TopicMissing,

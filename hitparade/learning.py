@@ -1,29 +1,26 @@
 """The commands about models: train, versions, and the original study's formats."""
 
 import argparse
-import contextlib
 import json
 import sys
-import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.files import replacing
 from features.history import History
-from hitparade import output, wiring
+from hitparade import histories, output, wiring
 from hitparade.errors import OutputError, UsageError
 from hitparade.pipeline import parse_week
-from hitparade.settings import Settings, zone
+from hitparade.settings import Settings
 from models.scoring import ArtefactError, ModelError, NotEnoughHistory
-from producers.files import SourceError
 
 if TYPE_CHECKING:
+    from models.cards import Card
     from models.neural import Trained
     from models.training import Progress
 
-MODEL = "neural"
+MODEL, PRECISION = "neural", "precision_at_50"
+NO_HISTORY = "there is no history yet: `hitparade consume weekly` writes it, a file a closed week"
 UNTRAINED = "no model has been trained yet: run `hitparade train`"
 
 
@@ -32,64 +29,127 @@ class NotInstalled(ModelError):
 
 
 def train(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Train, save with card and loss curve, and put in use."""
+    """Train, save with card and loss curve, and put in use: always, or if it is better; 1 where it is not."""
     until = parse_week(settings, arguments.until).name if arguments.until else _last_week(wiring.history(settings))
     with output.progress("epochs") as advance:
-        trained = train_and_promote(settings, until, arguments.seed, lambda done, most: advance(1))
-    folder = wiring.registry(settings).champion(MODEL)
-    print(f"{MODEL} {trained.model.version} is in use: {folder}")
+        trained = _train(settings, until, arguments.seed, lambda done, most: advance(1))
+    code = (_promote_if_better if arguments.if_better else _promote)(settings, trained.model.version)
     for name, metrics in trained.card.metrics.items():
         print(f"  {name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items()))
-    return 0
+    return code
 
 
 def train_and_promote(settings: Settings, until: str, seed: int, progress: "Progress | None" = None) -> "Trained":
     """Fit on the history up to a week, publish the version, and make it the one in use."""
+    trained = _train(settings, until, seed, progress)
+    wiring.registry(settings).promote(MODEL, trained.model.version)
+    return trained
+
+
+def _train(settings: Settings, until: str, seed: int, progress: "Progress | None") -> "Trained":
+    """Fit and publish."""
     try:
         from models.training import train as fit
     except ModuleNotFoundError as cause:
         raise NotInstalled(f"{cause.name} is not installed: pip install -e '.[neural]'") from cause
     trained = fit(wiring.history(settings), until, seed, progress)
-    registry = wiring.registry(settings)
-    registry.publish(MODEL, trained.model.version, trained.save)
-    registry.promote(MODEL, trained.model.version)
+    wiring.registry(settings).publish(MODEL, trained.model.version, trained.save)
     return trained
 
 
 def _last_week(history: History) -> str:
     weeks = history.weeks()
     if not weeks:
-        raise NotEnoughHistory("there is no history yet: `hitparade consume weekly` writes it, a file a closed week")
+        raise NotEnoughHistory(NO_HISTORY)
     return weeks[-1]
 
 
 def models(settings: Settings, arguments: argparse.Namespace) -> int:
-    """List the versions."""
+    """List the versions, with what their cards say."""
     registry = wiring.registry(settings)
     champion = registry.champion(MODEL)
     in_use = champion.name if champion else None
-    rows = [{"model": MODEL, "version": v, "in_use": v == in_use} for v in registry.versions(MODEL)]
+    versions = [(version, *_card(registry.version(MODEL, version))) for version in registry.versions(MODEL)]
     if arguments.json:
-        output.print_json(rows)
-    elif rows:
+        output.print_json(
+            {
+                "model": MODEL,
+                "version": version,
+                "in_use": version == in_use,
+                "card": card.model_dump(mode="json") if card else None,
+                "fault": fault,
+            }
+            for version, card, fault in versions
+        )
+    elif versions:
         output.print_table(
-            "Models",
-            ("model", "version", ""),
-            ([r["model"], r["version"], "in use" if r["in_use"] else ""] for r in rows),
+            "Models, with what they were worth on the weeks they held out: the mean, and its difference to naive's",
+            ("model", "version", "", "learned from", "#weeks held out", "#precision@50", "#less naive's", "~fault"),
+            (
+                (MODEL, version, "in use" if version == in_use else "", *_row(card), fault or "")
+                for version, card, fault in versions
+            ),
         )
     else:
         print(UNTRAINED)
     return 0
 
 
+def _card(folder: Path) -> tuple["Card | None", str | None]:
+    """The card, or why it cannot be read; and why the version cannot be used."""
+    from models.artefact import CARD, check_content, read_json
+    from models.cards import Card
+
+    card = None
+    try:
+        card = read_json(folder / CARD, Card)
+        check_content(folder)
+    except ArtefactError as cause:
+        return card, str(cause)
+    return card, None
+
+
+def _row(card: "Card | None") -> tuple[str, int | str, str, str]:
+    if card is None:
+        return "", "", "", ""
+    own, difference = card.metrics.get(MODEL, {}).get(PRECISION), card.vs_naive.get(PRECISION)
+    return (
+        f"{card.first_week} to {card.last_week}",
+        len(card.holdout_weeks),
+        "" if own is None else f"{own:.3f}",
+        "" if difference is None else "{1:+.3f} [{0:+.3f}, {2:+.3f}]".format(*difference),
+    )
+
+
 def promote(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Put a version in use; rollback is to promote an older one."""
+    """Put a version in use, always or if it is better (1 where it is not); rollback is to promote an older one."""
     registry = wiring.registry(settings)
+    if not arguments.version and not arguments.if_better:
+        raise UsageError("expected a version, or --if-better, found neither: `hitparade models` lists the versions")
     if not registry.versions(MODEL):
-        raise ArtefactError(f"there is no version {arguments.version}: {UNTRAINED}")
-    folder = registry.promote(MODEL, arguments.version)
-    print(f"{MODEL} {arguments.version} is in use: {folder}")
+        raise ArtefactError(f"there is no version {arguments.version or 'to promote'}: {UNTRAINED}")
+    if arguments.if_better:
+        return _promote_if_better(settings, arguments.version or registry.newest(MODEL))
+    return _promote(settings, arguments.version)
+
+
+def _promote(settings: Settings, version: str) -> int:
+    """Put it in use, once it is known that it can be loaded."""
+    from models.scorers import load
+
+    registry = wiring.registry(settings)
+    load(registry.version(MODEL, version))
+    folder = registry.promote(MODEL, version)
+    print(f"{MODEL} {version} is in use: {folder}")
     return 0
+
+
+def _promote_if_better(settings: Settings, version: str) -> int:
+    from models.promotion import promote_if_better
+
+    verdict = promote_if_better(wiring.history(settings), wiring.registry(settings), version)
+    print(f"{verdict}. {'It is in use' if not verdict.unbeaten else 'It is not put in use'}.")
+    return 1 if verdict.unbeaten else 0
 
 
 def export_training(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -98,7 +158,7 @@ def export_training(settings: Settings, arguments: argparse.Namespace) -> int:
 
     if arguments.tracks and not arguments.sessions:
         raise UsageError("expected --sessions with --tracks, found --tracks alone")
-    with _history(settings, arguments) as history:
+    with histories.chosen(settings, sessions=arguments.sessions, tracks=arguments.tracks) as history:
         week = parse_week(settings, arguments.week).name if arguments.week else _last_week(history)
         rows = (linear_format if arguments.format == "linear" else neural_format)(history, week)
     if arguments.out:
@@ -113,30 +173,3 @@ def export_training(settings: Settings, arguments: argparse.Namespace) -> int:
         json.dump(rows, sys.stdout, ensure_ascii=False)
         print()
     return 0
-
-
-@contextlib.contextmanager
-def _history(settings: Settings, arguments: argparse.Namespace) -> Iterator[History]:
-    """The history, or one counted from files for as long as it is needed."""
-    if not arguments.sessions:
-        yield wiring.history(settings)
-        return
-    from models.recount import history_from_sessions
-
-    with tempfile.TemporaryDirectory(prefix="hitparade-") as folder:
-        event_zone = zone(settings.event_time_zone)
-        try:
-            history = history_from_sessions(
-                arguments.sessions, arguments.tracks, settings.calendar, Path(folder), event_zone
-            )
-        except (OSError, EOFError, zlib.error) as cause:
-            raise SourceError(_damage(cause, [*arguments.sessions, arguments.tracks])) from cause
-        if not history.weeks():
-            raise SourceError(f"no event that counts in {', '.join(map(str, arguments.sessions))}")
-        yield history
-
-
-def _damage(cause: Exception, files: Iterable[Path | None]) -> str:
-    """Which file, and why; what is damaged in the middle does not say its name."""
-    found = getattr(cause, "filename", None) or " or ".join(str(file) for file in files if file)
-    return f"{found} cannot be read: {getattr(cause, 'strerror', None) or cause}"

@@ -9,10 +9,17 @@ from typing import Any
 
 from features.events import CAUSES
 from hitparade.settings import Settings
+from producers.climates import CLIMATES
 
 Add = Callable[..., Any]
 LETTERS = ("sessions", "late", "tracks")
 LETTER_CAUSES = (*CAUSES, "late", "track")
+BACKTESTED = ("naive", "linear", "neural")
+IF_BETTER = (
+    "if it beats last week again and the version in use over the weeks that it was not fitted to (those it held out, "
+    "and later ones): NDCG@50 and captured plays of next week's ranking are higher in the mean, and precision@50 is "
+    "not lower. The version in use may have been fitted to some of them, which favours it. Exit code 1 where it is not"
+)
 
 
 def _later(module: str, name: str) -> Callable[[Settings, argparse.Namespace], int]:
@@ -73,9 +80,16 @@ def _add_trying(add: Add) -> None:
             f"--{name}", type=_positive, default=default, metavar="N", help=f"how many {name} ({default})"
         )
     simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same bytes (1)")
+    simulate.add_argument(
+        "--catalogue",
+        choices=CLIMATES,
+        default="mixed",
+        help="how popularity is spread, and how fast it moves: mixed, flat (all much alike), steep (a few hits), fast "
+        "(new hits every week) (mixed)",
+    )
     simulate.add_argument("--start", default="2025-W01", metavar="WEEK", help="the first week (2025-W01)")
     simulate.add_argument(
-        "--out", type=Path, metavar="DIR", help="write sessions.jsonl and tracks.jsonl here, not to Kafka"
+        "--out", type=Path, metavar="DIR", help="write sessions.jsonl, tracks.jsonl and truth.jsonl here, not to Kafka"
     )
     simulate.add_argument(
         "--live",
@@ -165,7 +179,33 @@ def _add_looking(add: Add) -> None:
     replay.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", default=argparse.SUPPRESS, help="only these")
     letters.add_argument("--limit", type=_positive, metavar="N", help="the newest N (50; with --json all)")
     replay.add_argument("--yes", action="store_true", help="do it; without this it only says what it would send")
-    evaluations = add("evaluations", "looking", "evaluations", "what the lists were worth, beside last week again")
+    evaluations = add("evaluations", "evaluating", "evaluations", "what the lists were worth, beside last week again")
+    evaluations.add_argument("--means", action="store_true", help="only the means over the weeks, with their intervals")
+    evaluations.add_argument("--out", type=Path, metavar="FILE", help="draw the series into this PNG file too")
+    compare = add("compare", "comparing", "compare", "a kept run against what happened or another; alone, those kept")
+    compare.epilog = (
+        "Alone it lists the runs that are kept. One run is judged by the plays that happened over the span, once its "
+        "week has closed. Of two, the first is judged as if the second's ranking were the true one; what needs plays "
+        "(NDCG, captured plays) is then the first's of what happened, as a share of the second's."
+    )
+    compare.add_argument(
+        "runs", nargs="*", metavar="RUN", help="WEEK/REVISION/GROUP; the week is the one that the list is for"
+    )
+    span = compare.add_mutually_exclusive_group()
+    span.add_argument(
+        "--span",
+        type=int,
+        choices=range(1, 6),
+        metavar="N",
+        help="rank, and judge, by the week to come and the N - 1 before it (HITPARADE_LIST_SPAN_WEEKS, as lists do); "
+        "1 is the forecast alone",
+    )
+    span.add_argument(
+        "--study",
+        action="store_true",
+        help="rank as the original study did: a neural run by its prediction and the last three weeks (as --span 4), a "
+        "linear one by its prediction and all four (as --span 5); what happened is over the same weeks",
+    )
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
     more = experiments.add_subparsers(title="more", metavar="[assign USER]")
     assign = add("assign", "looking", "assign", "the group of a user", more)
@@ -178,18 +218,23 @@ def _add_looking(add: Add) -> None:
     doctor = add("doctor", "checking", "doctor", "what is reachable, what is wrong, and what to do")
     for command in (playlists, counters):
         command.add_argument("--group", metavar="GROUP", help="only this group")
-    for command in (playlists, counters, why, letters, evaluations, experiments, config, doctor):
+    for command in (playlists, counters, why, letters, evaluations, compare, experiments, config, doctor):
         command.add_argument("--json", action="store_true", help="one object a line")
 
 
 def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
     train = add("train", "learning", "train", "train the neural model on the history and put it in use")
     train.add_argument("--until", metavar="WEEK", help="learn from weeks up to this one (the last)")
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order (0)")
+    train.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and order (0)")
+    train.add_argument("--if-better", action="store_true", help=f"put it in use only {IF_BETTER}")
+    _add_backtest(add)
     models = add("models", "learning", "models", "the versions of the neural model; which is in use")
     more = models.add_subparsers(title="more", metavar="[promote VERSION]")
     promote = add("promote", "learning", "promote", "put a version in use; an older one is a rollback", more)
-    promote.add_argument("version", metavar="VERSION", help="one that `hitparade models` lists")
+    promote.add_argument(
+        "version", nargs="?", metavar="VERSION", help="one that `hitparade models` lists (the newest, with --if-better)"
+    )
+    promote.add_argument("--if-better", action="store_true", help=f"only {IF_BETTER}")
     models.add_argument("--json", action="store_true", help="one object a version")
     export = group("export", "the original study's formats")
     training = add("training", "learning", "export_training", "what the study's models were fed, as JSON", export)
@@ -204,6 +249,58 @@ def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
         "--sessions", type=Path, nargs="+", metavar="FILE", help="count these files instead of reading the history"
     )
     training.add_argument("--tracks", type=Path, metavar="FILE", help="the catalogue of --sessions")
+
+
+def _add_backtest(add: Add) -> None:
+    backtest = add(
+        "backtest",
+        "backtesting",
+        "backtest",
+        "what the models would have forecast of past weeks, each from the weeks before it, against what happened and "
+        "against last week again; a track absent from a chart counts as without plays there, though it is only below "
+        "the last rank",
+    )
+    source = backtest.add_mutually_exclusive_group()
+    source.add_argument("--history", type=Path, metavar="DIR", help="a history (that of the data folder)")
+    source.add_argument("--weekly", type=Path, metavar="PARQUET", help="charts: week, track_id, streams")
+    source.add_argument("--sessions", type=Path, nargs="+", metavar="FILE", help="session events, counted first")
+    backtest.add_argument(
+        "--tracks", type=Path, metavar="FILE", help="the catalogue of --weekly (Parquet) or --sessions (JSON lines)"
+    )
+    backtest.add_argument(
+        "--truth", type=Path, metavar="FILE", help="true rates (truth.jsonl of simulate): also judge an oracle"
+    )
+    backtest.add_argument(
+        "--models", type=_models, default=BACKTESTED, metavar="LIST", help=f"which ({','.join(BACKTESTED)})"
+    )
+    backtest.add_argument("--span", type=int, choices=range(1, 5), default=1, help="weeks the ranking is by (1)")
+    backtest.add_argument(
+        "--last", type=_positive, metavar="N", help="calendar weeks that are forecast (30 %% of them, rounded up)"
+    )
+    backtest.add_argument(
+        "--refit-every", type=_positive, default=8, metavar="N", help="weeks that a trained network is used for (8)"
+    )
+    backtest.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the network's training (0)")
+    backtest.add_argument(
+        "--with-popularity", action="store_true", help="let the network see it, though it is of a later day"
+    )
+    backtest.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write weekly.json, difference.png and age.png here"
+    )
+    backtest.add_argument("--json", action="store_true", help="one object a model, one for the bound")
+
+
+def _models(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= set(BACKTESTED):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(BACKTESTED)}, found {text!r}")
+    return names
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999999, found {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -108,6 +109,11 @@ def _told(run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], No
 def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
     """Fire what is due until SIGTERM, or once."""
     triggers = wiring.triggers(settings)
+    stop = threading.Event() if arguments.once else wiring.stop_on_signals()
+    if settings.retrain_weeks:
+        from hitparade.retraining import Retraining
+
+        triggers.prepare = Retraining(settings, stop).before
     grace = timedelta(seconds=settings.grace_s)
     if arguments.once:
         try:
@@ -117,7 +123,6 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
             return 0
         print(f"triggered {', '.join(week.name for week in weeks) or 'nothing: no closed week is without a trigger'}")
         return 0
-    stop = wiring.stop_on_signals()
     log.info("watching for weeks that end, until SIGTERM or Ctrl-C")
     every_s = SCHEDULE_EVERY_S_BY_EVENT_TIME if arguments.event_time else SCHEDULE_EVERY_S
     triggers.run(stop, grace, arguments.event_time, every_s)

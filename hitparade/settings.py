@@ -120,7 +120,23 @@ class Settings(BaseModel):
         0, ge=0, le=8760, description="an `event_id` counts once within so many hours of stream time; 0: not looked at"
     )
     grace_s: int = Field(3600, ge=0, description="`schedule` waits so long after a week's end")
+    retrain_weeks: int = Field(
+        0,
+        ge=0,
+        le=520,
+        description="`schedule` trains before it triggers a week, where the network in use has learned up to so many "
+        "weeks before or more, or none is in use, and puts it in use if it is better; 0: never",
+    )
     cut_timeout_s: int = Field(600, ge=1, description="a weekly run waits so long for the counters")
+    guard_min_overlap_naive: float = Field(
+        0.05, ge=0, le=1, description="a list with a smaller share of naive's tracks is not published; naive's is"
+    )
+    guard_min_overlap_last_week: float = Field(
+        0, ge=0, le=1, description="the same, of the tracks of the group's list of last week; 0: not looked at"
+    )
+    guard_min_captured: float = Field(
+        0.05, ge=0, le=1, description="the same, of last week's plays of the 50 most played tracks"
+    )
     data_dir: Path = Field(Path("data"), description="history, runs and models")
     experiment_file: Path | None = Field(None, description="experiments, TOML; without it linear against neural")
     log_format: Literal["text", "json"] = Field("text", description="`text` or `json`")

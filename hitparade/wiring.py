@@ -14,6 +14,7 @@ from features.store import CounterStore
 from hitparade.settings import Settings, zone
 
 if TYPE_CHECKING:
+    from consumers.evaluations import Evaluations
     from consumers.loop import Consumer
     from consumers.playlists import PlaylistLog
     from consumers.runs import Runs
@@ -130,6 +131,13 @@ def runs(settings: Settings) -> Runs:
     return Runs(settings.data_dir / "runs")
 
 
+def evaluations(settings: Settings) -> Evaluations:
+    """What the lists were worth, on disk."""
+    from consumers.evaluations import Evaluations
+
+    return Evaluations(settings.data_dir / "history" / "evaluations")
+
+
 def experiments(settings: Settings) -> Experiments:
     """The experiments of the file."""
     from models.experiments import load
@@ -154,6 +162,7 @@ def snapshot(settings: Settings) -> Snapshot:
 
 def weekly_run(settings: Settings, stop: threading.Event | None = None) -> WeeklyRun:
     """Everything that a weekly run reads and writes; `stop` ends its waiting."""
+    from consumers.guard import Guard
     from consumers.weekly import WeeklyRun
     from producers.publisher import Publisher
 
@@ -162,12 +171,14 @@ def weekly_run(settings: Settings, stop: threading.Event | None = None) -> Weekl
         registry(settings),
         experiments(settings),
         runs(settings),
+        evaluations(settings),
         playlist_log(settings),
         Publisher(settings.kafka),
         settings.topics,
         settings.list_span_weeks,
         settings.cut_timeout_s,
         stop or threading.Event(),
+        Guard(settings.guard_min_overlap_naive, settings.guard_min_overlap_last_week, settings.guard_min_captured),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic import field_validator as check
@@ -19,6 +19,7 @@ from features.weeks import Calendar, ChartWeek
 
 DEFAULT_FILE = Path(__file__).with_name("experiments.toml")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MODEL = re.compile(r"naive|linear|neural(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?")
 
 
 class ExperimentError(ValueError):
@@ -32,6 +33,7 @@ class Group:
     name: str
     weight: float
     model: str
+    """naive, linear, neural (the version in use), or neural@VERSION"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _model(text: str) -> str:
+    if not MODEL.fullmatch(text):
+        raise ValueError("expected 'naive', 'linear', 'neural' or 'neural@VERSION'")
+    return text.removesuffix("@champion")
+
+
 def _week(text: object, calendar: Calendar) -> ChartWeek:
     if not isinstance(text, str):
         raise ValueError('expected a week such as "2023-W24"')
@@ -139,6 +147,7 @@ def _week(text: object, calendar: Calendar) -> ChartWeek:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+Model = Annotated[str, AfterValidator(_model)]
 Week = Annotated[ChartWeek, BeforeValidator(lambda text, info: _week(text, info.context))]
 STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -147,7 +156,7 @@ class _Arm(BaseModel):
     model_config = STRICT
 
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    model: Literal["naive", "linear", "neural"]
+    model: Model
 
 
 class _Entry(BaseModel):

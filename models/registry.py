@@ -2,6 +2,9 @@
 
 <folder>/<model>/<version>/…     what the model's save wrote
 <folder>/<model>/champion        the version in use; rollback is to promote another
+
+A version is named after its content, the last week learned from and a hash of the weights: it never changes, and what
+is no longer what its name says is refused.
 """
 
 import os
@@ -11,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from features.files import replacing, to_disk
-from models.artefact import read_bytes
+from features.files import claimed, remove_abandoned, replacing, to_disk
+from models.artefact import check_content, learned_until, read_bytes
 from models.scoring import ArtefactError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,13 +39,15 @@ class Registry:
         path = self._path(model, version)
         if path.is_dir():
             return path
+        remove_abandoned(path.parent)
         temporary = path.with_name(f".{version}.{uuid4().hex}.tmp")
         temporary.mkdir(parents=True)
         try:
-            save(temporary)
-            for file in temporary.iterdir():
-                to_disk(file)
-            _rename(temporary, path)
+            with claimed(temporary):
+                save(temporary)
+                for file in temporary.iterdir():
+                    to_disk(file)
+                _rename(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         to_disk(path.parent)
@@ -53,6 +58,29 @@ class Registry:
         folders = self._folder.joinpath(model).glob("*/")
         return sorted(folder.name for folder in folders if NAME.fullmatch(folder.name))
 
+    def newest(self, model: str) -> str:
+        """The version that has learned from the latest week; of several, the one published last.
+
+        Raises:
+            ArtefactError: there is none.
+        """
+        versions = self.versions(model)
+        if not versions:
+            raise ArtefactError(f"{model} has no version yet")
+        published = {version: self._path(model, version).stat().st_mtime_ns for version in versions}
+        return max(versions, key=lambda version: (learned_until(version), published[version], version))
+
+    def version(self, model: str, version: str) -> Path:
+        """The folder of a version.
+
+        Raises:
+            ArtefactError: there is no such version; names those there are.
+        """
+        versions = self.versions(model)
+        if version not in versions:
+            raise ArtefactError(f"{model} has no version {version!r}: expected one of {versions}")
+        return self._path(model, version)
+
     def champion(self, model: str) -> Path | None:
         """The folder of the version in use; None where none has ever been promoted.
 
@@ -62,24 +90,22 @@ class Registry:
         alias = self._folder / model / CHAMPION
         if not alias.exists():
             return None
-        return self._existing(model, read_bytes(alias).decode(errors="replace").strip())
+        return self.version(model, read_bytes(alias).decode(errors="replace").strip())
 
     def promote(self, model: str, version: str) -> Path:
         """Put a version in use and return its folder.
 
         Raises:
-            ArtefactError: there is no such version; names those there are.
+            ArtefactError: there is no such version (names those there are), or its content is not what its name says.
         """
-        path = self._existing(model, version)
+        path = self.version(model, version)
+        try:
+            check_content(path)
+        except ArtefactError as cause:
+            raise ArtefactError(f"{model} {version} is not what it was when it was published: {cause}") from cause
         with replacing(path.with_name(CHAMPION)) as temporary:
             temporary.write_text(f"{version}\n", encoding="utf-8")
         return path
-
-    def _existing(self, model: str, version: str) -> Path:
-        versions = self.versions(model)
-        if version not in versions:
-            raise ArtefactError(f"{model} has no version {version!r}: expected one of {versions}")
-        return self._path(model, version)
 
     def _path(self, model: str, version: str) -> Path:
         if not NAME.fullmatch(version) or version == CHAMPION:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from features.history import History
 from models import naive
-from models.registry import Registry
+from models.artefact import TRIAL, WEIGHTS, learned_until
+from models.registry import CHAMPION, Registry
 from models.scoring import ArtefactError, Scorer
+
+NEURAL = "neural"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,25 @@ class Fitted:
     model: str
     version: str
     score: Scorer
+    is_pinned: bool = False
+    """Whether this very version was asked for."""
+
+    @property
+    def name(self) -> str:
+        """What an experiment calls it: one run may use a model in several versions."""
+        return f"{self.model}@{self.version}" if self.is_pinned else self.model
+
+
+def open_model(name: str, history: History, registry: Registry, closed_week: str) -> Fitted:
+    """Open a model by the name that an experiment gives it: `neural`, the version in use, or `neural@VERSION`.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
+    model, _, version = name.partition("@")
+    if version in ("", CHAMPION):
+        return OPENERS[model](history, registry, closed_week)
+    return open_pinned(version, registry, closed_week)
 
 
 def open_naive(history: History, registry: Registry, closed_week: str) -> Fitted:
@@ -34,26 +56,54 @@ def open_linear(history: History, registry: Registry, closed_week: str) -> Fitte
 
 def open_neural(history: History, registry: Registry, closed_week: str) -> Fitted:
     """Load the network in use, unless it has learned from weeks that this list must not know."""
-    folder = registry.champion("neural")
-    if folder is None or _learned_until(folder) > closed_week:
+    folder = registry.champion(NEURAL)
+    if folder is None or learned_until(folder.name) > closed_week:
         raise ArtefactError(f"no neural model in use was trained on weeks up to {closed_week}: run `hitparade train`")
+    return load(folder)
+
+
+def open_pinned(version: str, registry: Registry, closed_week: str) -> Fitted:
+    """Load one version of the network, unless it has learned from weeks that this list must not know."""
+    if version not in registry.versions(NEURAL):
+        raise ArtefactError(f"there is no neural {version}")  # which others there are would change the record
+    if learned_until(version) > closed_week:
+        raise ArtefactError(f"neural {version} has learned from weeks after {closed_week}")
+    found = load(registry.version(NEURAL, version))
+    return Fitted(found.model, found.version, found.score, is_pinned=True)
+
+
+def load(folder: Path) -> Fitted:
+    """Load a version of the network, whatever week it is for.
+
+    Raises:
+        ArtefactError: it is broken, cut, of another form or foreign; says which version, and why.
+    """
+    return _load(folder, WEIGHTS)
+
+
+def load_trial(folder: Path) -> Fitted:
+    """Load a version as it was before it learned from the weeks that it held out; raises what load does."""
+    return _load(folder, TRIAL)
+
+
+def _load(folder: Path, weights: str) -> Fitted:
     try:
         from models import neural  # torch takes two seconds and 200 MiB to import
     except ModuleNotFoundError as cause:
         raise ArtefactError(f"{cause.name} is not installed: pip install -e '.[neural]'") from cause
-    loaded = neural.load(folder)
-    return Fitted("neural", loaded.version, loaded.score)
-
-
-def _learned_until(folder: Path) -> str:
-    """The last week that a version learned from, by which it is named."""
-    return folder.name.rpartition("-")[0]
+    try:
+        loaded = neural.load(folder, weights)
+    except ArtefactError as cause:
+        raise ArtefactError(f"neural {folder.name}: {cause}") from cause
+    if loaded.version != folder.name:
+        raise ArtefactError(f"neural {folder.name}: its card is that of version {loaded.version}")
+    return Fitted(NEURAL, loaded.version, loaded.score)
 
 
 OPENERS: dict[str, Callable[[History, Registry, str], Fitted]] = {
     "naive": open_naive,
     "linear": open_linear,
-    "neural": open_neural,
+    NEURAL: open_neural,
 }
 """
 Each raises ModelError where its model cannot be had.

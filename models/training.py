@@ -1,6 +1,6 @@
 """How the network learns: all past weeks pooled, a robust loss on the change of level, Adam with weight decay.
 
-First a trial: the later weeks are held out, say which epoch was the best, how much the sum of the forecasts is off, and
+First a trial: the later weeks are held out, say which epoch was the best, by how much the forecasts are off in sum, and
 what the network is worth. Then the network in use learns from all weeks, as many epochs as the trial says. The same
 history, seed and library versions give the same weights.
 
@@ -210,10 +210,14 @@ def _untided(change: NDArray[np.float32], weeks: NDArray[np.object_]) -> NDArray
 
 
 def _calibrate(network: Network, holdout: NeuralExamples) -> None:
-    """Let the forecasts of the holdout sum up to its plays, within a factor of two."""
-    forecast = predict(deepcopy(network).double(), holdout.features, holdout.context).sum()
-    if forecast > 0 and holdout.plays.sum() > 0:
-        network.calibration.fill_(float(np.log(holdout.plays.sum() / forecast).clip(-math.log(2), math.log(2))))
+    """Let the forecasts of the first 50 places sum up to their plays in the holdout, within a factor of two.
+
+    Lists are made there; of the tracks below, a chart counts many as without plays that only were not in it.
+    """
+    placed = holdout.rows(holdout.context[:, LEVEL] >= 0)
+    forecast = predict(deepcopy(network).double(), placed.features, placed.context).sum()
+    if forecast > 0 and placed.plays.sum() > 0:
+        network.calibration.fill_(float(np.log(placed.plays.sum() / forecast).clip(-math.log(2), math.log(2))))
 
 
 def _worth(

@@ -147,6 +147,40 @@ def test_the_default_file_is_two_halves_in_every_week() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ("neural", "neural"),
+        ("neural@champion", "neural"),
+        ("neural@2023-W09-1a2b3c4d", "neural@2023-W09-1a2b3c4d"),
+    ],
+)
+def test_a_group_may_have_the_network_in_use_or_a_version_of_it(written: Write, given: str, model: str) -> None:
+    path = written(f"""
+        [[experiment]]
+        name = "one"
+        salt = "s"
+        groups.a = {{ weight = 1, model = "{given}" }}
+    """)
+    (experiment,) = load(path, Calendar()).experiments
+    assert experiment.groups == (Group("a", 1.0, model),)
+
+
+@pytest.mark.parametrize(
+    "model", ["", "neural@", "neural@@v", "neural@../v", "neural@v w", "linear@1", "naive@champion", "@v", "Neural"]
+)
+def test_a_model_that_cannot_be_is_refused(written: Write, model: str) -> None:
+    path = written(f"""
+        [[experiment]]
+        name = "one"
+        salt = "s"
+        groups.a = {{ weight = 1, model = "{model}" }}
+    """)
+    (_, complaint) = complaints(path)
+    expected = "expected 'naive', 'linear', 'neural' or 'neural@VERSION'"
+    assert complaint == f"experiment 1 'one', groups.a.model: {expected}, found {model!r}"
+
+
 def test_outside_any_experiment_everyone_is_in_one_group_with_the_linear_model() -> None:
     assert EVERYONE.group_of("101") == "all"
     assert [group.model for group in EVERYONE.groups] == ["linear"]
@@ -207,7 +241,8 @@ def test_all_errors_are_told_at_once_each_with_experiment_and_field(written: Wri
         "experiment 1 'one', salt: expected a value, found nothing",
         "experiment 1 'one', last_week: expected none before first_week, 2023-W20, found '2023-W10'",
         "experiment 1 'one', groups.control.weight: expected to be greater than or equal to 0, found -1",
-        "experiment 1 'one', groups.control.model: expected to be 'naive', 'linear' or 'neural', found 'random'",
+        "experiment 1 'one', groups.control.model: expected 'naive', 'linear', 'neural' or 'neural@VERSION', "
+        "found 'random'",
         "experiment 1 'one', groups.a:b: expected 1 to 64 letters, digits, '-', '_' or '.', "
         "the first a letter or digit, found 'a:b'",
         "experiment 1 'one', groups.a:b.weight: expected to be a finite number, found nan",

@@ -1,18 +1,25 @@
 """What every scorer must do; and the ranking of what they say."""
 
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.history import History
 from features.table import FeatureTable, tables
 from models import linear, naive, neural, training
 from models.examples import linear_examples
-from models.scoring import Scorer, Scores, ScoringError, checked, top_tracks
+from models.promotion import as_judged
+from models.registry import Registry
+from models.scorers import Fitted, load, load_trial, open_model
+from models.scoring import ArtefactError, Scorer, Scores, ScoringError, checked, top_tracks
 from tests.builders_history import listening, rows_of, table, weeks
+from tests.servers import ROOT
 
 Cut = Callable[[Scorer, FeatureTable], Scores]
 
@@ -98,6 +105,118 @@ def test_a_scorer_leaves_the_table_as_it_was(score: Scorer, whole: FeatureTable)
     features, counts = whole.features.tobytes(), whole.counts.tobytes()
     score(whole)
     assert (whole.features.tobytes(), whole.counts.tobytes()) == (features, counts)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Two versions of the network, of which the older one is in use."""
+    folder = tmp_path_factory.mktemp("registry")
+    history, registry = listening(folder / "history", 8, n_tracks=20), Registry(folder / "models")
+    for week in ("2023-W07", "2023-W08"):
+        trained = training.train(history, week)
+        registry.publish("neural", trained.model.version, trained.save)
+    registry.promote("neural", registry.versions("neural")[0])
+    return registry
+
+
+def opened(name: str, registry: Registry, closed_week: str = "2023-W08") -> Fitted:
+    return open_model(name, History(Path("nowhere")), registry, closed_week)
+
+
+def test_neural_is_the_version_in_use_and_a_version_may_be_pinned(registry: Registry) -> None:
+    older, newer = registry.versions("neural")
+    for name in ("neural", "neural@champion"):
+        found = opened(name, registry)
+        assert (found.model, found.version, found.name) == ("neural", older, "neural")
+    for version in (older, newer):
+        found = opened(f"neural@{version}", registry)
+        assert (found.model, found.version, found.name) == ("neural", version, f"neural@{version}")
+    assert (opened("naive", registry).model, opened("naive", registry).name) == ("naive", "naive")
+
+
+def test_two_versions_in_one_run_score_as_they_learned(registry: Registry, whole: FeatureTable) -> None:
+    older, newer = (opened(f"neural@{version}", registry).score(whole) for version in registry.versions("neural"))
+    assert older.tolist() != newer.tolist()
+    assert opened("neural", registry).score(whole).tolist() == older.tolist()
+
+
+@pytest.mark.parametrize("name", ["neural", "neural@{newer}"])
+def test_a_version_that_has_learned_from_later_weeks_than_the_list_may_know_is_refused(
+    registry: Registry, name: str
+) -> None:
+    older, newer = registry.versions("neural")
+    reasons = {
+        "neural": "no neural model in use was trained on weeks up to 2023-W06: run `hitparade train`",
+        "neural@{newer}": f"neural {newer} has learned from weeks after 2023-W06",
+    }
+    with pytest.raises(ArtefactError) as error:
+        opened(name.format(newer=newer), registry, "2023-W06")
+    assert str(error.value) == reasons[name]
+    assert opened("neural", registry, "2023-W07").version == older
+
+
+def test_a_pinned_version_that_is_not_there_is_refused_without_telling_of_others(registry: Registry) -> None:
+    for version in ("2023-W07-00000000", "nope", "..", "."):
+        with pytest.raises(ArtefactError) as error:
+            opened(f"neural@{version}", registry)
+        assert str(error.value) == f"there is no neural {version}"
+
+
+def test_a_version_under_the_name_of_an_earlier_week_is_refused(registry: Registry, tmp_path: Path) -> None:
+    newer = registry.version("neural", registry.versions("neural")[-1])
+    renamed = "2023-W01" + newer.name[8:]
+    shutil.copytree(newer, tmp_path / "neural" / renamed)
+    with pytest.raises(ArtefactError, match=rf"^neural {renamed}: its card is that of version {newer.name}$"):
+        opened(f"neural@{renamed}", Registry(tmp_path))
+
+
+def test_a_version_that_is_broken_is_refused_by_name_and_reason_and_without_a_path(
+    registry: Registry, tmp_path: Path
+) -> None:
+    version = registry.versions("neural")[0]
+    shutil.copytree(registry.version("neural", version), tmp_path / "neural" / version)
+    (tmp_path / "neural" / version / "weights.safetensors").unlink()
+    for name in (f"neural@{version}", "neural"):
+        (tmp_path / "neural" / "champion").write_text(version)
+        with pytest.raises(ArtefactError, match=rf"^neural {version}: weights.safetensors is missing$"):
+            opened(name, Registry(tmp_path))
+
+
+def test_a_trial_is_what_was_known_before_the_holdout_weeks_and_is_checked_too(
+    registry: Registry, tmp_path: Path, whole: FeatureTable
+) -> None:
+    version = registry.versions("neural")[0]
+    folder = tmp_path / "neural" / version
+    shutil.copytree(registry.version("neural", version), folder)
+    trial, used = load_trial(folder), load(folder)
+    assert trial.version == used.version == version
+    assert trial.score(whole).tolist() != used.score(whole).tolist()
+    shutil.copy(folder / "weights.safetensors", folder / "trial.safetensors")
+    with pytest.raises(ArtefactError, match=rf"^neural {version}: trial.safetensors is not the file that card.json"):
+        load_trial(folder)
+
+
+def test_a_version_is_judged_by_its_trial_in_the_weeks_it_held_out_and_by_itself_in_others(
+    registry: Registry, whole: FeatureTable
+) -> None:
+    folder = registry.version("neural", registry.versions("neural")[0])
+    forecaster, nothing = as_judged(folder), History(Path("nowhere"))
+    for closed_week, expected in (("2023-W06", load_trial), ("2023-W05", load), ("2023-W07", load)):
+        scores = forecaster(nothing, closed_week)(whole)
+        assert scores.tolist() == expected(folder).score(whole).tolist()
+
+
+RUNS_CODE = re.compile(r"\b(pickle|joblib|dill|cloudpickle|shelve|marshal|(?<!safetensors\.)torch\.(load|save))\b")
+
+
+def test_nothing_is_written_or_read_in_a_form_that_could_run_code() -> None:
+    assert RUNS_CODE.search("x = torch.load(path)")
+    assert RUNS_CODE.search("from pickle import loads")
+    paths = [
+        path for package in ("features", "models", "consumers", "hitparade") for path in ROOT.glob(f"{package}/*.py")
+    ]
+    assert len(paths) > 50
+    assert [path for path in paths if RUNS_CODE.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_naive_is_last_week_again_exactly() -> None:
