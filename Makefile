@@ -28,7 +28,7 @@ faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Val
 	$(BIN)/pytest tests/faults --quiet --no-header --numprocesses 2 --dist loadgroup --seed $(or $(SEED),1) \
 		$(if $(QUICK),--quick) $(if $(ONLY),-k "$(ONLY)")
 
-bench: $(INSTALLED) ## what it costs, measured here; ONLY=name for one (duplicates)
+bench: $(INSTALLED) ## what it costs, measured here; ONLY=name for one (duplicates, forecast)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 check: $(INSTALLED) ## lint, format and types
