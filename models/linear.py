@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
 
+from features.context import PLACE
 from features.files import replacing
 from features.table import KINDS, FeatureTable
 from models.artefact import read_json
@@ -90,10 +91,11 @@ def fit(examples: pd.DataFrame) -> LinearModel:
 
 
 def _weights(examples: pd.DataFrame) -> NDArray[np.float64]:
-    """One over last week's plays, as the noise of a count grows with it; without plays, as the least played track."""
+    """One over last week's plays, as the noise of a count grows with it; below the 50th place all the same."""
     last = examples[WEEK_COLUMNS[-1]].astype(np.float64)
-    least = last.where(last > 0).groupby(examples["target_week"], observed=True).transform("min").fillna(1.0)
-    return np.asarray(1 / np.maximum(last, least), np.float64)
+    of_week = last.groupby(examples["target_week"], observed=True)
+    at_place = of_week.transform(lambda plays: plays.nlargest(PLACE).min())
+    return np.asarray(1 / np.maximum(np.maximum(last, at_place), 1.0), np.float64)
 
 
 def _rounded(number: float) -> float:
