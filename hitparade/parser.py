@@ -1,20 +1,19 @@
 """The commands and their arguments; what a command needs is imported when it runs."""
 
 import argparse
-import math
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from features.events import CAUSES
+from hitparade.arguments import BACKTESTED, an_id, models_of, positive, rate, seed
 from hitparade.settings import Settings
 from producers.climates import CLIMATES
 
 Add = Callable[..., Any]
 LETTERS = ("sessions", "late", "tracks")
 LETTER_CAUSES = (*CAUSES, "late", "track")
-BACKTESTED = ("naive", "linear", "neural")
 IF_BETTER = (
     "if it beats last week again and the version in use over the weeks that it was not fitted to (those it held out, "
     "and later ones): NDCG@50 and captured plays of next week's ranking are higher in the mean, and precision@50 is "
@@ -65,7 +64,7 @@ def _add_trying(add: Add) -> None:
         "--sessions", type=Path, metavar="FILE", help="real session events (JSON lines) instead of simulated ones"
     )
     demo.add_argument("--tracks", type=Path, metavar="FILE", help="the catalogue of --sessions (JSON lines)")
-    demo.add_argument("--weeks", type=_positive, default=12, metavar="N", help="simulated weeks (12)")
+    demo.add_argument("--weeks", type=positive, default=12, metavar="N", help="simulated weeks (12)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulation (1)")
     demo.add_argument("--json", action="store_true", help="every playlist record, then the accounting")
     embedded = add(
@@ -77,7 +76,7 @@ def _add_trying(add: Add) -> None:
     simulate = add("simulate", "sending", "simulate", "a listening service with known truth, into Kafka or into files")
     for name, default in (("weeks", 12), ("users", 400), ("tracks", 2000)):
         simulate.add_argument(
-            f"--{name}", type=_positive, default=default, metavar="N", help=f"how many {name} ({default})"
+            f"--{name}", type=positive, default=default, metavar="N", help=f"how many {name} ({default})"
         )
     simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same bytes (1)")
     simulate.add_argument(
@@ -107,12 +106,12 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     )
     sessions.add_argument("files", nargs="+", type=Path, metavar="FILE", help="several are sent as one stream")
     sessions.add_argument(
-        "--batch", type=_positive, default=25, metavar="N", help="events a record (25); 1 sends them bare"
+        "--batch", type=positive, default=25, metavar="N", help="events a record (25); 1 sends them bare"
     )
     sessions.add_argument(
         "--key", choices=("track", "user"), default="track", help="what decides the partition (track)"
     )
-    sessions.add_argument("--rate", type=_rate, metavar="N", help="events a second; as fast as it goes unless given")
+    sessions.add_argument("--rate", type=rate, metavar="N", help="events a second; as fast as it goes unless given")
     sessions.add_argument("--unsorted", action="store_true", help="in the files' order, not in that of event time")
     tracks = add("tracks", "sending", "produce_tracks", "the catalogue, one JSON object a line, gzip too", produce)
     tracks.add_argument("file", type=Path, metavar="FILE", help="a track needs an id; the rest may be missing")
@@ -168,7 +167,7 @@ def _add_looking(add: Add) -> None:
     counters = add("counters", "looking", "counters", "plays, skips and likes by group and track")
     counters.add_argument("--week", required=True, metavar="WEEK", help="the week counted")
     why = add("why", "why", "why", "why a track is where it is: counts, features, scores and ranks")
-    why.add_argument("track", type=_id, metavar="TRACK", help="a track id")
+    why.add_argument("track", type=an_id, metavar="TRACK", help="a track id")
     why.add_argument("--week", metavar="WEEK", help="the closed week (the last one that was run)")
     letters = add("dead-letters", "letters", "dead_letters", "what was not counted, why, and where it came from")
     more = letters.add_subparsers(title="more", metavar="[replay]")
@@ -177,7 +176,7 @@ def _add_looking(add: Add) -> None:
     replay.add_argument("--topic", choices=LETTERS[:2], default=argparse.SUPPRESS, help="whose letters (sessions)")
     letters.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", help=f"only {', '.join(LETTER_CAUSES)}")
     replay.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", default=argparse.SUPPRESS, help="only these")
-    letters.add_argument("--limit", type=_positive, metavar="N", help="the newest N (50; with --json all)")
+    letters.add_argument("--limit", type=positive, metavar="N", help="the newest N (50; with --json all)")
     replay.add_argument("--yes", action="store_true", help="do it; without this it only says what it would send")
     evaluations = add("evaluations", "evaluating", "evaluations", "what the lists were worth, beside last week again")
     evaluations.add_argument("--means", action="store_true", help="only the means over the weeks, with their intervals")
@@ -209,7 +208,7 @@ def _add_looking(add: Add) -> None:
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
     more = experiments.add_subparsers(title="more", metavar="[assign USER]")
     assign = add("assign", "looking", "assign", "the group of a user", more)
-    assign.add_argument("user", type=_id, metavar="USER", help="a user id")
+    assign.add_argument("user", type=an_id, metavar="USER", help="a user id")
     experiments.add_argument("--week", metavar="WEEK", help="the one in force in this week")
     # A default would take the place of what was given before `assign`.
     assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
@@ -225,7 +224,7 @@ def _add_looking(add: Add) -> None:
 def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
     train = add("train", "learning", "train", "train the neural model on the history and put it in use")
     train.add_argument("--until", metavar="WEEK", help="learn from weeks up to this one (the last)")
-    train.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and order (0)")
+    train.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and order (0)")
     train.add_argument("--if-better", action="store_true", help=f"put it in use only {IF_BETTER}")
     _add_backtest(add)
     models = add("models", "learning", "models", "the versions of the neural model; which is in use")
@@ -271,16 +270,16 @@ def _add_backtest(add: Add) -> None:
         "--truth", type=Path, metavar="FILE", help="true rates (truth.jsonl of simulate): also judge an oracle"
     )
     backtest.add_argument(
-        "--models", type=_models, default=BACKTESTED, metavar="LIST", help=f"which ({','.join(BACKTESTED)})"
+        "--models", type=models_of, default=BACKTESTED, metavar="LIST", help=f"which ({','.join(BACKTESTED)})"
     )
     backtest.add_argument("--span", type=int, choices=range(1, 5), default=1, help="weeks the ranking is by (1)")
     backtest.add_argument(
-        "--last", type=_positive, metavar="N", help="calendar weeks that are forecast (30 %% of them, rounded up)"
+        "--last", type=positive, metavar="N", help="calendar weeks that are forecast (30 %% of them, rounded up)"
     )
     backtest.add_argument(
-        "--refit-every", type=_positive, default=8, metavar="N", help="weeks that a trained network is used for (8)"
+        "--refit-every", type=positive, default=8, metavar="N", help="weeks that a trained network is used for (8)"
     )
-    backtest.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the network's training (0)")
+    backtest.add_argument("--seed", type=seed, default=0, metavar="N", help="of the network's training (0)")
     backtest.add_argument(
         "--with-popularity", action="store_true", help="let the network see it, though it is of a later day"
     )
@@ -288,42 +287,3 @@ def _add_backtest(add: Add) -> None:
         "--out", type=Path, metavar="DIR", help="also write weekly.json, difference.png and age.png here"
     )
     backtest.add_argument("--json", action="store_true", help="one object a model, one for the bound")
-
-
-def _models(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    if not set(names) <= set(BACKTESTED):
-        raise argparse.ArgumentTypeError(f"expected some of {','.join(BACKTESTED)}, found {text!r}")
-    return names
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999999, found {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
-    return number
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return rate
-
-
-def _id(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected an id, found nothing")
-    return text
