@@ -479,7 +479,7 @@ def test_on_real_charts_naive_linear_and_the_bound_are_worth_what_they_were(
     assert not data.exists()
 
 
-def test_on_real_charts_43_of_141_weeks_are_judged_and_naive_is_worth_what_the_issue_says(
+def test_on_real_charts_43_of_141_weeks_are_judged_and_naive_is_worth_what_it_was(
     data: Path, listening_data: Path, capsys: Capture
 ) -> None:
     files = [str(listening_data / "charts" / name) for name in ("weekly.parquet", "tracks.parquet")]
