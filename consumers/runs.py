@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from features.context import CONTEXT
 from features.files import claimed, remove_abandoned, to_disk
 from features.table import KINDS, N_WEEKS, STATIC_FEATURES, FeatureTable
 from models.scoring import Scores
@@ -204,6 +205,8 @@ def _columns(table: FeatureTable, predictions: Mapping[str, Scores], scores: Map
     for column, name in enumerate(KINDS):
         for week in range(N_WEEKS):
             columns[f"{name}_week_{week + 1}"] = table.counts[:, week, column]
+    for column, name in enumerate(CONTEXT):
+        columns[name] = table.context[:, column]
     for model in scores:
         columns[f"prediction_{model}"] = predictions[model]
         columns[f"score_{model}"] = scores[model]

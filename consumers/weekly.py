@@ -14,6 +14,7 @@ from consumers.kafka import TopicWatch
 from consumers.playlists import PlaylistLog
 from consumers.runs import Run, Runs
 from consumers.snapshot import OldCounters, Snapshot, WrongTopic
+from features.context import N_PAST_WEEKS
 from features.history import HistoryError
 from features.reader import Standing
 from features.table import N_WEEKS, FeatureTable, tables
@@ -133,7 +134,7 @@ class WeeklyRun:
     def _lists(self, week: ChartWeek, cuts: Mapping[str, Mapping[int, int]], standing: Standing) -> list[Playlist]:
         experiment = self.experiments.in_force(week.after())
         opened = self._open({group.model for group in experiment.groups}, week)
-        cut = self._cut(cuts, standing, week.span(N_WEEKS))
+        cut = self._cut(cuts, standing, week.span(N_PAST_WEEKS))
         unmoved = [
             previous
             for group in experiment.groups

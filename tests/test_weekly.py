@@ -646,6 +646,22 @@ def test_the_network_in_use_makes_the_list_and_another_one_the_next_revision(neu
     assert [playlist.revision for playlist in neural.lists("control")] == [1, 1, 1]
 
 
+def test_a_late_event_in_a_week_of_the_context_makes_the_next_revision(
+    neural: Stage, network: Path, tmp_path: Path
+) -> None:
+    both = NAIVE_AGAINST_LINEAR.replace('"linear"', '"neural"').replace('"naive"', '"neural"')
+    (tmp_path / "experiments.toml").write_text(both)
+    promote(neural, network)
+    trigger, run = fired(neural), neural.weekly_run()
+    run.run(trigger)
+    neural.send(plays(20, {"b": 30}))  # the list's own four weeks are 21 to 24
+    neural.count()
+    run.run(trigger)
+    first, second = neural.lists("treatment")
+    assert (first.model, first.revision, second.model, second.revision) == ("neural", 1, "neural", 2)
+    assert second.cut["sessions"]["0"] == first.cut["sessions"]["0"] + 1
+
+
 NO_NETWORK = "no neural model in use was trained on weeks up to 2023-W24: run `hitparade train`"
 
 
