@@ -1,4 +1,4 @@
-"""Why a track is where it is: its counts, its features, each model's score and rank, and the lists it is in."""
+"""Why a track is where it is: its counts, its features, their context, each model's score and rank, its lists."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from features.context import CONTEXT
 from features.reader import WeekError
 from features.table import KINDS, N_WEEKS, STATIC_FEATURES
 from hitparade import output, wiring
@@ -60,6 +61,7 @@ def _why(
         "in_catalogue": bool(known["listed"]),
         "counts": counts[["week", "group", *KINDS]].to_dict("records"),
         "features": {name: _number(known[name]) for name in STATIC_FEATURES},
+        "context": {name: _number(known[name]) for name in CONTEXT if name in known},
         "models": [
             {
                 "model": model,
@@ -100,11 +102,12 @@ def _print_why(answer: dict[str, Any]) -> None:
     output.print_table(
         "Counts", ("week", "group", "#plays", "#skips", "#likes"), ([*row.values()] for row in answer["counts"])
     )
-    output.print_table(
-        "Features",
-        ("feature", "#value"),
-        ((k, "missing" if v is None else f"{v:g}") for k, v in answer["features"].items()),
-    )
+    for title in ("features", "context"):
+        output.print_table(
+            title.capitalize(),
+            ("feature", "#value"),
+            ((k, "missing" if v is None else f"{v:g}") for k, v in answer[title].items()),
+        )
     output.print_table(
         "Models",
         ("model", "#predicted plays", "#score", "#rank", "#of"),

@@ -67,45 +67,39 @@ def train(
     """
     if not set(left_out) <= set(STATIC_FEATURES):
         raise ValueError(f"expected to leave out some of {STATIC_FEATURES}, found {sorted(left_out)}")
-    n_targets = len(require_targets(weeks_until(history, until), 2))
-    n_holdout = min(MOST_HELD_OUT, max(1, n_targets // 5))
-    draw = np.random.default_rng(seed)
-    weeks = [_sample(week, MOST_ROWS // n_targets, draw) for week in neural_weeks(history, until)]
-    rows, fitted, holdout = joined(weeks), joined(weeks[:-n_holdout]), joined(weeks[-n_holdout:])
-    if not len(fitted.plays) or not len(holdout.plays):
-        raise NotEnoughHistory("no track was played in the weeks to learn from")
+    rows = _rows(history, until, seed)
     tell = progress or (lambda done, most: None)
     with one_thread(), torch.random.fork_rng(devices=[]):
-        trial = _trial(fitted, holdout, seed, left_out, lambda done: tell(done, 2 * EPOCHS))
-        network = _begun(rows, seed, left_out)
-        for epoch, _ in enumerate(_epochs(network, rows, trial.best_epoch), 1):
+        trial = _trial(rows.fitted, rows.holdout, seed, left_out, lambda done: tell(done, 2 * EPOCHS))
+        network = _begun(rows.all, seed, left_out)
+        for epoch, _ in enumerate(_epochs(network, rows.all, trial.best_epoch), 1):
             tell(EPOCHS + epoch, EPOCHS + trial.best_epoch)
         network.calibration.copy_(trial.network.calibration)
-    weights, trial_weights = (safetensors.torch.save(each.state_dict()) for each in (network, trial.network))
-    first_week, last_week = fitted.target_weeks[0], rows.target_weeks[-1]
-    metrics, vs_naive = _worth(trial.network, neural_weeks(history, until, n_holdout))
-    card = Card(
-        version=version_of(last_week, weights),
-        trial=version_of(last_week, trial_weights),
-        first_week=first_week,
-        last_week=last_week,
-        n_weeks=n_targets,
-        holdout_weeks=sorted(set(holdout.target_weeks)),
-        n_tracks=len(set(rows.track_ids)),
-        n_rows=len(rows.plays),
-        seed=seed,
-        epochs=len(trial.losses),
-        best_epoch=trial.best_epoch,
-        members=MEMBERS,
-        hidden=HIDDEN,
-        left_out=tuple(sorted(left_out)),
-        metrics=metrics,
-        vs_naive=vs_naive,
-        code_version=version("hitparade"),
-        libraries={name: version(name) for name in LIBRARIES},
-    )
-    model = NeuralModel(network.double().eval(), card.version)
-    return Trained(model, weights, trial_weights, card, trial.losses)
+    worth = _worth(trial.network, neural_weeks(history, until, len(rows.held_out)))
+    return _trained(network, trial, rows, worth, seed, left_out)
+
+
+class Rows(NamedTuple):
+    """What is learned from: all of it, and how it is parted for the trial."""
+
+    all: NeuralExamples
+    fitted: NeuralExamples
+    holdout: NeuralExamples
+    n_weeks: int
+    held_out: list[str]
+    """the weeks of the holdout"""
+
+
+def _rows(history: History, until: str, seed: int) -> Rows:
+    known = weeks_until(history, until)
+    names = [known[target] for target in require_targets(known, 2)]
+    n_holdout = min(MOST_HELD_OUT, max(1, len(names) // 5))
+    draw = np.random.default_rng(seed)
+    weeks = [_sample(week, MOST_ROWS // len(names), draw) for week in neural_weeks(history, until)]
+    fitted, holdout = joined(weeks[:-n_holdout]), joined(weeks[-n_holdout:])
+    if not len(fitted.plays) or not len(holdout.plays):
+        raise NotEnoughHistory("no track was played in the weeks to learn from")
+    return Rows(joined(weeks), fitted, holdout, len(names), names[-n_holdout:])
 
 
 class Trial(NamedTuple):
@@ -115,6 +109,13 @@ class Trial(NamedTuple):
     losses: list[tuple[float, float]]
     """of the fitted weeks and of the holdout, by epoch"""
     best_epoch: int
+
+
+class Worth(NamedTuple):
+    """What forecasts were worth, as a card has it."""
+
+    metrics: dict[str, dict[str, float]]
+    vs_naive: dict[str, tuple[float, float, float]]
 
 
 def _sample(week: NeuralExamples, n_most: int, draw: np.random.Generator) -> NeuralExamples:
@@ -220,9 +221,34 @@ def _calibrate(network: Network, holdout: NeuralExamples) -> None:
         network.calibration.fill_(float(np.log(placed.plays.sum() / forecast).clip(-math.log(2), math.log(2))))
 
 
-def _worth(
-    trial: Network, weeks: Iterable[NeuralExamples]
-) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, float, float]]]:
+def _trained(network: Network, trial: Trial, rows: Rows, worth: Worth, seed: int, left_out: Collection[str]) -> Trained:
+    """Both networks as bytes, under a card that tells of them."""
+    weights, trial_weights = (safetensors.torch.save(each.state_dict()) for each in (network, trial.network))
+    last_week = rows.all.target_weeks[-1]
+    card = Card(
+        version=version_of(last_week, weights),
+        trial=version_of(last_week, trial_weights),
+        first_week=rows.all.target_weeks[0],
+        last_week=last_week,
+        n_weeks=rows.n_weeks,
+        holdout_weeks=rows.held_out,
+        n_tracks=len(set(rows.all.track_ids)),
+        n_rows=len(rows.all.plays),
+        seed=seed,
+        epochs=len(trial.losses),
+        best_epoch=trial.best_epoch,
+        members=MEMBERS,
+        hidden=HIDDEN,
+        left_out=tuple(sorted(left_out)),
+        metrics=worth.metrics,
+        vs_naive=worth.vs_naive,
+        code_version=version("hitparade"),
+        libraries={name: version(name) for name in LIBRARIES},
+    )
+    return Trained(NeuralModel(network.double().eval(), card.version), weights, trial_weights, card, trial.losses)
+
+
+def _worth(trial: Network, weeks: Iterable[NeuralExamples]) -> Worth:
     """What the trial's forecasts of the held out weeks were worth in the mean, and how much more than naive's."""
     trial = deepcopy(trial).double().eval()
     worth: dict[str, list[dict[str, float]]] = {"neural": [], "naive": []}
@@ -237,4 +263,5 @@ def _worth(
         name: {str(metric): mean for metric, mean in frame.mean().items()}
         for name, frame in zip(worth, (neural, naive), strict=True)
     }
-    return metrics, {str(metric): interval(column.to_numpy()) for metric, column in (neural - naive).items()}
+    vs_naive = {str(metric): interval(column.to_numpy()) for metric, column in (neural - naive).items()}
+    return Worth(metrics, vs_naive)
