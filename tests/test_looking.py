@@ -330,6 +330,7 @@ def test_why_tells_counts_features_each_models_score_and_rank_and_the_lists(look
         {"week": f"2023-W{week}", "group": "control", "plays": week - 19, "skips": 0, "likes": 0}
         for week in (21, 22, 23, 24)
     ]
+    assert answer["context"]["weeks_in_a_row"] > 0
     assert answer["features"]["tempo"] == 0.5
     assert answer["features"]["release_date_year"] == 2019
     naive = next(model for model in answer["models"] if model["model"] == "naive")
