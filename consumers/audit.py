@@ -1,19 +1,19 @@
 """Counters held against their log, partition by partition: what is equal, what differs, and what cannot be known."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consumers.beginning import Stopped
 from consumers.kafka import end_offsets
 from consumers.log import PartitionLog, log_starts
-from consumers.recount import BucketName, Counts, Recount
+from consumers.recount import Counts, Recount
 from consumers.sessions import check_experiments, fence_settings
 from features.connect import StoreUnavailable
 from features.events import Kind
 from features.fence import Fence
+from features.rules import Rules
 from features.store import CounterStore
-from features.tally import Rules
 from producers.kafka import KafkaConfig
 
 KINDS = [kind.name.lower() + "s" for kind in Kind]
@@ -56,17 +56,27 @@ class PartitionAudit:
         """Whether all that the log can prove is as it says."""
         return not (self.problems or self.differing or (self.tallies and self.tallies_are_proved))
 
-    def compare(self, name: BucketName, log: Counts, redis: Counts) -> None:
-        """Note the counters of one slice that differ; each is a week, a group, a track and a kind."""
+    def compare(self, week: str, groups: Sequence[str], log: Counts, redis: Counts) -> None:
+        """Note the counters of one slice of a week that differ; each is of a group, a track and a kind."""
+        names = [(group, kind) for group in groups for kind in KINDS]
+        nought = [0] * len(names)
         for track_id in sorted(log.keys() | redis.keys()):
-            pairs = zip(KINDS, log.get(track_id, (0, 0, 0)), redis.get(track_id, (0, 0, 0)), strict=True)
-            differing = [
-                Difference(*name, track_id, kind, ours, theirs) for kind, ours, theirs in pairs if ours != theirs
-            ]
-            if not differing and track_id not in log and len(self.problems) < MOST_SHOWN:
-                self.problems.append(f"Redis holds track {track_id} in week {name[0]}, group {name[1]}, with no count")
-            for one in differing:
-                self._note(one)
+            ours, theirs = log.get(track_id, nought), redis.get(track_id, nought)
+            if len(theirs) != len(names):
+                self._tell(
+                    f"Redis holds {len(theirs)} counts of track {track_id} in week {week}, expected {len(names)}"
+                )
+            elif track_id not in log and not any(theirs):
+                self._tell(f"Redis holds track {track_id} in week {week}, with no count")
+            else:
+                for (group, kind), our, their in zip(names, ours, theirs, strict=True):
+                    if our != their:
+                        self._note(Difference(week, group, track_id, kind, our, their))
+
+    def _tell(self, problem: str) -> None:
+        """Of many problems, some are enough."""
+        if len(self.problems) < MOST_SHOWN:
+            self.problems.append(problem)
 
     def _note(self, one: Difference) -> None:
         if one.redis > one.log and not self.tallies_are_proved:
@@ -79,17 +89,20 @@ class PartitionAudit:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What there is to audit, by partition: fences, where logs begin and end, and buckets that no fence names."""
+class Subject:
+    """What there is to audit of a partition: its fence, where its log begins and ends, buckets that no fence names."""
 
-    fences: Mapping[int, Fence]
-    starts: Mapping[int, int]
-    ends: Mapping[int, int]
-    strays: Mapping[int, list[str]]
+    partition: int
+    topic_id: str
+    fence: Fence | None
+    log_start: int
+    log_end: int
+    strays: Sequence[str]
 
+    @property
     def n_offsets(self) -> int:
-        """How much of the logs there is to read."""
-        return sum(max(0, fence.next_offset - self.starts[partition]) for partition, fence in self.fences.items())
+        """How much of the log there is to read."""
+        return max(0, self.fence.next_offset - self.log_start) if self.fence else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,35 +114,33 @@ class Audit:
     rules: Rules
     weeks: Collection[str] = ()
 
-    def survey(self, partitions: Sequence[int]) -> Survey:
+    def survey(self, partitions: Sequence[int], topic_id: str) -> list[Subject]:
         """Look at every partition."""
         fences, topic = self.store.fences(partitions), self.store.topic
         ends = end_offsets(self.kafka, {topic: partitions})[topic]  # after the fences, so that none need be beyond it
-        return Survey(fences, log_starts(self.kafka, topic, partitions), ends, self._strays(partitions))
+        starts, strays = log_starts(self.kafka, topic, partitions), self._strays(partitions)
+        return [Subject(p, topic_id, fences.get(p), starts[p], end, strays[p]) for p, end in sorted(ends.items())]
 
-    def run(
-        self, survey: Survey, topic_id: str, advance: Callable[[int], None] = lambda n: None
-    ) -> Iterator[PartitionAudit]:
-        """Audit one partition after the other, each from its log's first record on; advance is told of offsets read.
+    def partition(self, subject: Subject, advance: Callable[[int], None] = lambda n: None) -> PartitionAudit:
+        """Audit one partition, from its log's first record on; advance is told of offsets read.
 
         Raises:
             StoreUnavailable: Redis does not answer, or the counters were dropped or rebuilt meanwhile.
             LogCut: what was to be read of the log was deleted meanwhile.
         """
-        for partition, log_end in sorted(survey.ends.items()):
-            fence, log_start = survey.fences.get(partition), survey.starts[partition]
-            found = PartitionAudit(partition, log_start, log_end, fence.next_offset if fence else None)
-            found.problems += survey.strays[partition]
-            if fence is None:
-                if log_end > log_start:
-                    found.problems.append(
-                        "no fence in Redis: nothing of this log is counted; `hitparade consume sessions` does that"
-                    )
-            elif problems := self._incomparable(found, fence, topic_id):
-                found.problems += problems
-            else:
-                self._partition(found, fence, advance)
-            yield found
+        fence, log_start, log_end = subject.fence, subject.log_start, subject.log_end
+        found = PartitionAudit(subject.partition, log_start, log_end, fence.next_offset if fence else None)
+        found.problems += subject.strays
+        if fence is None:
+            if log_end > log_start:
+                found.problems.append(
+                    "no fence in Redis: nothing of this log is counted; `hitparade consume sessions` does that"
+                )
+        elif problems := self._incomparable(found, fence, subject.topic_id):
+            found.problems += problems
+        else:
+            self._compare(found, fence, advance)
+        return found
 
     def _incomparable(self, found: PartitionAudit, fence: Fence, topic_id: str) -> list[str]:
         """Why the counters cannot be held against the log at all."""
@@ -151,7 +162,7 @@ class Audit:
             problems.append(str(cause))
         return problems
 
-    def _partition(self, found: PartitionAudit, fence: Fence, advance: Callable[[int], None]) -> None:
+    def _compare(self, found: PartitionAudit, fence: Fence, advance: Callable[[int], None]) -> None:
         recount = Recount(self.rules, found.log_start, self.store.slice_of, self.weeks)
         with PartitionLog(self.kafka, self.store.topic, found.partition, found.log_start) as log:
 
@@ -163,11 +174,12 @@ class Audit:
             count_to(fence.next_offset)
             self._compare_fence(found, recount, fence)
             # A slice is compared as of the instant at which it was read: however fast others count, nobody has to wait.
-            for name in sorted(self._wanted(fence, recount)):
+            for week in sorted(self._wanted(fence, recount)):
+                groups = recount.groups.get(week) or fence.groups.get(week, ())
                 for slice_ in range(self.store.slices):
-                    now, stored = self.store.bucket_now(found.partition, *name, slice_)
+                    now, stored = self.store.bucket_now(found.partition, week, slice_)
                     count_to(self._offset_of(now, fence, recount))
-                    found.compare(name, recount.bucket(name, slice_), stored)
+                    found.compare(week, groups, recount.bucket(week, slice_), stored)
 
     def _offset_of(self, now: Fence | None, before: Fence, recount: Recount) -> int:
         if now is None or now.identity != before.identity or now.next_offset < recount.next_offset:
@@ -188,22 +200,28 @@ class Audit:
         found.tallies_are_proved = found.log_start == 0 or not found.tallies
         found.problems += [
             f"week {week} should have fallen out: {self.rules.weeks_kept} weeks are kept"
-            for week in sorted({week for week, _ in fence.touched if self._has_fallen_out(week, fence)})
+            for week in sorted(fence.touched)
+            if self._has_fallen_out(week, fence)
         ]
         if found.tallies_are_proved and recount.stream_time != fence.stream_time:
             found.problems.append(f"stream time is {fence.stream_time}, the log says {recount.stream_time}")
         if found.tallies_are_proved:
             found.problems += [
-                f"week {week}, group {group}: last touched before offset {fence.touched[week, group]}, "
-                f"the log says {recount.touched[week, group]}"
-                for week, group in sorted(fence.touched.keys() & recount.touched.keys())
-                if fence.touched[week, group] != recount.touched[week, group] and self._is_chosen(week)
+                f"week {week}: last touched before offset {fence.touched[week]}, the log says {recount.touched[week]}"
+                for week in sorted(fence.touched.keys() & recount.touched.keys())
+                if fence.touched[week] != recount.touched[week] and self._is_chosen(week)
             ]
+        found.problems += [
+            f"week {week}: its groups are {', '.join(fence.groups.get(week, ['unknown']))}, "
+            f"the log says {', '.join(recount.groups[week])}"
+            for week in sorted(fence.touched.keys() & recount.touched.keys())
+            if fence.groups.get(week) != recount.groups[week] and self._is_chosen(week)
+        ]
 
-    def _wanted(self, fence: Fence, recount: Recount) -> set[BucketName]:
-        """The buckets of the chosen weeks that either side has, but not those that have fallen out."""
-        names = fence.touched.keys() | recount.touched.keys()
-        return {name for name in names if self._is_chosen(name[0]) and not self._has_fallen_out(name[0], fence)}
+    def _wanted(self, fence: Fence, recount: Recount) -> set[str]:
+        """The chosen weeks that either side has, but not those that have fallen out."""
+        weeks = fence.touched.keys() | recount.touched.keys()
+        return {week for week in weeks if self._is_chosen(week) and not self._has_fallen_out(week, fence)}
 
     def _is_chosen(self, week: str) -> bool:
         return not self.weeks or week in self.weeks
@@ -230,4 +248,4 @@ class Audit:
 
     def _named(self, fence: Fence) -> set[str]:
         slices = int(fence.settings.get("slices", self.store.slices))
-        return {f"week:{week}:{group}:{slice_}" for week, group in fence.touched for slice_ in range(slices)}
+        return {f"week:{week}:{slice_}" for week in fence.touched for slice_ in range(slices)}

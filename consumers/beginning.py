@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from consumers.source import Source
 from features.fence import Fence
+from features.parts import Part
 from features.store import CounterStore
-from features.tally import Part
 
 
 class Stopped(Exception):

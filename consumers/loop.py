@@ -1,7 +1,7 @@
 """The loop of the counting consumers: poll, decide, set aside, apply, commit. It reads as the guarantee.
 
 Redis holds the counters and the offset, and both move in one step. Whatever dies or times out, the fence tells where
-to go on.
+to go on. While Redis applies one part, the next one is polled and decided; it is sent only when that one is in.
 """
 
 import logging
@@ -10,26 +10,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from consumers.beginning import Beginning, Stopped, way_out
+from consumers.client import OutOfRange
 from consumers.health import Health
 from consumers.kafka import KafkaUnavailable, end_offsets
-from consumers.source import Batch, OutOfRange, Source
+from consumers.source import Batch, Source
 from consumers.watchdog import Watchdog
 from features.connect import StoreUnavailable
 from features.fence import Fence, counted_as
+from features.parts import Part, SetAside
 from features.store import CounterStore, Fenced, TopicChanged
-from features.tally import Part, SetAside
 from producers.publisher import NotAcknowledged
 
 log = logging.getLogger(__name__)
 
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
+JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LONGEST_PAUSE_S = 5.0
 LOOK_EVERY_S = 5.0
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
@@ -46,6 +49,22 @@ class Sink(Protocol):
 
 
 Decide = Callable[[Batch, datetime | None], Iterable[Part]]
+Submit = Callable[[Callable[[], None]], Future[None]]
+
+
+def in_a_thread() -> Submit:
+    """Do one thing after the other in a thread of their own."""
+    return ThreadPoolExecutor(1, "apply").submit
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """A part on its way into Redis, and the fence that it leaves there."""
+
+    partition: int
+    part: Part
+    fence: Fence
+    done: Future[None]
 
 
 def longer(pause_s: float) -> float:
@@ -68,10 +87,13 @@ class Consumer:
     tallies: Counter[str] = field(default_factory=Counter)
     stopped: dict[int, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    submit: Submit = field(default_factory=in_a_thread)
     health: Health = field(init=False)
     n_stalls: int = 0
     """How often the watchdog has found a partition that stood still while its log went on."""
     _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
+    _applying: Applying | None = None
+    _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
     _watchdog: Watchdog = field(default_factory=Watchdog)
     _looked: float | None = None  # None: everything must be asked after before all is well
     _failing: set[int] = field(default_factory=set)
@@ -102,6 +124,7 @@ class Consumer:
                     stop.wait(pause_s * random.uniform(0.5, 1.0))
         finally:
             self.health.ended(self.clock())
+            self._settle()
             self.source.close()
             self.letters.close()
         return 1 if self.stopped else 0
@@ -120,8 +143,10 @@ class Consumer:
         for batch in batches:
             self._guarded(batch.partition, partial(self.drain, batch))
         if batches:
-            self.source.commit()
             self.health.progressed(self.clock())
+        else:
+            self._settle()
+        failure, self._failure = failure or self._failure, None
         if failure:
             raise failure
         self._look()
@@ -144,7 +169,7 @@ class Consumer:
 
     def _poll(self) -> Sequence[Batch]:
         try:
-            return self.source.poll(POLL_TIMEOUT_S)
+            return self.source.poll(POLL_TIMEOUT_S if self.source.positions else JOIN_POLL_S)
         except OutOfRange as cause:
             self.source.rewind()  # what came of the other partitions has not been applied
             for partition in cause.partitions:
@@ -158,6 +183,7 @@ class Consumer:
         self._beyond_end = {p: since for p, since in self._beyond_end.items() if self.source.holds(p)}
         if self._looked is not None and now < self._looked + LOOK_EVERY_S:
             return
+        self._settle()
         topic_id = self.source.topic_id()
         self._cure(self._watchdog.convicted(), now)
         for partition, position in list(self.source.positions.items()):
@@ -200,16 +226,40 @@ class Consumer:
             self.health.recovered(self.clock())
 
     def drain(self, batch: Batch) -> None:
-        """Move one span from Kafka into Redis."""
-        fence = self._fences[batch.partition]
-        for part in self.decide(batch, fence.stream_time):
+        """Move one span from Kafka into Redis; its last part is still on its way when this returns."""
+        if self._applying and self._applying.partition == batch.partition:
+            self._settle()
+        for part in self.decide(batch, self._fences[batch.partition].stream_time):
+            self._settle()
+            if batch.partition not in self.source.positions:  # what came before was refused
+                return
             self.letters.send(batch.partition, part.set_aside)
-            identity = counted_as(self.source.topic_id(), fence.rebuilt)
-            self.store.apply(batch.partition, identity, part)
-            self.source.applied(batch.partition, part.end)
-            self._fences[batch.partition] = replace(fence, next_offset=part.end, stream_time=part.stream_time)
-            self.tallies += part.tallies
-        self._failing.discard(batch.partition)
+            self._apply(batch.partition, part)
+
+    def _apply(self, partition: int, part: Part) -> None:
+        """Send a part on its way; should it be refused, the fence tells where to go on."""
+        fence = self._fences[partition]
+        identity = counted_as(self.source.topic_id(), fence.rebuilt)
+        done = self.submit(partial(self.store.apply, partition, identity, part))
+        moved = replace(fence, next_offset=part.end, stream_time=part.stream_time)
+        self._applying = Applying(partition, part, moved, done)
+        self.source.applied(partition, part.end)
+
+    def _settle(self) -> None:
+        """Wait until what was sent on its way is in Redis; a failure is its own partition's, and told of later."""
+        applying, self._applying = self._applying, None
+        if applying:
+            try:
+                self._guarded(applying.partition, partial(self._finish, applying))
+            except PASSING as cause:
+                self._failure = cause
+
+    def _finish(self, applying: Applying) -> None:
+        applying.done.result()
+        self._fences[applying.partition] = applying.fence
+        self.tallies += applying.part.tallies
+        self._failing.discard(applying.partition)
+        self.source.commit({partition: self._fences[partition].next_offset for partition in self.source.positions})
 
     def _guarded(self, partition: int, action: Callable[[], None]) -> None:
         """Do it; a partition that stands elsewhere begins anew, one that cannot be counted on stops alone."""
@@ -241,6 +291,7 @@ class Consumer:
         Raises:
             Stopped: counting on would lose or double something.
         """
+        self._settle()
         fence = self.beginning.fence(partition)
         start = fence.next_offset
         known = self._fences.get(partition, fence).next_offset

@@ -6,7 +6,7 @@ them in the place of the old ones. Every consumer that runs is refused its next 
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consumers.beginning import Stopped
@@ -17,8 +17,9 @@ from consumers.sessions import check_experiments, deciding, fence_settings
 from consumers.source import Batch
 from features.connect import StoreUnavailable
 from features.fence import Fence
+from features.parts import Part
+from features.rules import Rules
 from features.store import CounterStore, Fenced, TopicChanged
-from features.tally import Part, Rules
 from producers.kafka import KafkaConfig
 
 LONGEST_CHASE_S = 60.0
@@ -41,8 +42,8 @@ class Rebuild:
     tell: Callable[[str], None] = lambda text: None
     advance: Callable[[int], None] = lambda n: None
     shadow: CounterStore = field(init=False)
-    _starts: Mapping[int, int] = field(default_factory=dict)
-    _ends: Mapping[int, int] = field(default_factory=dict)
+    starts: Mapping[int, int] = field(default_factory=dict)
+    ends: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shadow = self.store.shadow()
@@ -55,22 +56,22 @@ class Rebuild:
         """
         topic, facts = self.store.topic, self.watch.facts(self.store.topic)
         fences = self.store.fences(facts.partitions)
-        self._starts = log_starts(self.kafka, topic, facts.partitions)
-        self._ends = end_offsets(self.kafka, {topic: facts.partitions})[topic]
+        self.starts = log_starts(self.kafka, topic, facts.partitions)
+        self.ends = end_offsets(self.kafka, {topic: facts.partitions})[topic]
         beyond = [
-            f"partition {p}: the fence is at offset {fence.next_offset}, but the log ends at {self._ends[p]}: the log "
+            f"partition {p}: the fence is at offset {fence.next_offset}, but the log ends at {self.ends[p]}: the log "
             f"was cut, or Redis is of another cluster; `hitparade drop {topic}` gives its counters up"
             for p, fence in fences.items()
-            if fence.topic_id == facts.topic_id and fence.next_offset > self._ends[p]
+            if fence.topic_id == facts.topic_id and fence.next_offset > self.ends[p]
         ]
         losses = [] if self.accept_loss else self._losses(fences, facts.topic_id)
         if beyond or losses:
             raise RebuildRefused("nothing was rebuilt:\n" + "\n".join(beyond + losses))
-        return sum(max(0, self._ends[p] - self._begin_partition(p)) for p in facts.partitions)
+        return sum(max(0, self.ends[p] - self._begin_partition(p)) for p in facts.partitions)
 
     def _losses(self, fences: Mapping[int, Fence], topic_id: str) -> list[str]:
         losses = []
-        for partition, log_start in self._starts.items():
+        for partition, log_start in self.starts.items():
             fence = fences.get(partition)
             counted = fence.tallies.get("counted", 0) if fence else 0
             if fence and fence.topic_id != topic_id and counted:
@@ -88,17 +89,17 @@ class Rebuild:
     def _begin_partition(self, partition: int) -> int:
         """Go on from what an interrupted rebuild has counted, where that is possible, else begin anew; the offset."""
         fence = self.shadow.fence(partition)
-        if fence and self._continues(fence, self._starts[partition]):
-            if fence.next_offset > self._starts[partition]:
+        if fence and self._continues(fence, self.starts[partition]):
+            if fence.next_offset > self.starts[partition]:
                 self.tell(
                     f"partition {partition}: going on at offset {fence.next_offset:,}, as far as a rebuild had come"
                 )
             return fence.next_offset
         self._begin_anew(partition)
-        return self._starts[partition]
+        return self.starts[partition]
 
     def _begin_anew(self, partition: int) -> None:
-        log_start = self._starts[partition]
+        log_start = self.starts[partition]
         self.shadow.discard(partition)
         self.shadow.init(partition, 0, self._topic_id(), self._settings())
         if log_start > 0:
@@ -119,16 +120,22 @@ class Rebuild:
         others = (rules.weeks_kept, rules.event_zone, rules.future_tolerance.total_seconds(), rules.duplicate_hours)
         return {**fence_settings(rules.calendar, self.store.slices), "rules": " ".join(map(str, others))}
 
-    def run(self) -> None:
+    def run(self, count: Callable[[Sequence[int]], Iterable[Sequence[str]]] | None = None) -> None:
         """Count every partition up to where its counters stand, then switch them all.
+
+        Args:
+            count: counts these partitions elsewhere, and gives what each has to tell.
 
         Raises:
             RebuildRefused: somebody else rebuilds the topic, or it was created anew meanwhile.
         """
         partitions = self.watch.facts(self.store.topic).partitions
         try:
-            for partition in partitions:
-                self._count(partition)
+            for partition in partitions if count is None else ():
+                self.count(partition)
+            for sentences in count(partitions) if count else ():
+                for sentence in sentences:
+                    self.tell(sentence)
             for partition in partitions:
                 self._switch(partition)
         except Fenced as cause:
@@ -139,13 +146,13 @@ class Rebuild:
         except TopicChanged as cause:
             raise RebuildRefused(f"{cause}. The topic was created anew meanwhile: run it again") from cause
 
-    def _count(self, partition: int) -> None:
+    def count(self, partition: int) -> None:
         """Count up to where the counters stand, or to the log's end where there are none.
 
         Consumers have sent the letters of what was counted before, provided that it was set aside just so.
         """
         live = self._live(partition)
-        end = live.next_offset if live else self._ends[partition]
+        end = live.next_offset if live else self.ends[partition]
         self._count_to(partition, end, sends=live is None)
         if live and _set_aside(self._shadow_fence(partition)) != _set_aside(live):
             self.tell(

@@ -2,17 +2,17 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import datetime
 
 from consumers.source import Batch
 from features.duplicates import REPLAYED, ids_in
-from features.tally import Part, Rules, tally
+from features.parts import Bucket, Part
+from features.rules import Rules
+from features.tally import tally
 
-BucketName = tuple[str, str]
-"""week, group"""
-Counts = Mapping[str, tuple[int, int, int]]
-"""Plays, skips and likes by track id"""
+Counts = Mapping[str, Sequence[int]]
+"""Plays, skips and likes of every group by track id"""
 
 
 class Recount:
@@ -22,11 +22,12 @@ class Recount:
         self.next_offset = start
         self.stream_time: datetime | None = None
         self.tallies: Counter[str] = Counter()
-        self.touched: dict[BucketName, int] = {}
+        self.touched: dict[str, int] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}
         self._rules = rules
         self._slice_of = slice_of
         self._weeks = weeks
-        self._buckets: dict[BucketName, dict[int, dict[str, list[int]]]] = {}
+        self._buckets: dict[str, dict[int, dict[str, list[int]]]] = {}
         self._ids: dict[str, set[bytes]] = defaultdict(set)
 
     def add(self, batch: Batch) -> None:
@@ -49,10 +50,10 @@ class Recount:
         self.next_offset, self.stream_time = part.end, part.stream_time
         self.tallies += part.tallies
         for bucket in part.buckets:
-            name = bucket.week, bucket.group
-            self.touched[name] = bucket.touched
+            self.touched[bucket.week] = bucket.touched
+            self.groups[bucket.week] = bucket.groups
             if not self._weeks or bucket.week in self._weeks:
-                self._add(name, bucket.counts)
+                self._add(bucket)
         for set_, ids in part.ids.items():
             self._ids[set_].update(ids)
         if part.horizon:
@@ -60,18 +61,17 @@ class Recount:
         if part.horizon or part.kept:
             self._forget_ids(part)
 
-    def _add(self, name: BucketName, deltas: Mapping[str, list[int]]) -> None:
-        slices = self._buckets.setdefault(name, defaultdict(dict))
-        for track_id, (plays, skips, likes) in deltas.items():
-            counts = slices[self._slice_of(track_id)].setdefault(track_id, [0, 0, 0])
-            counts[0] += plays
-            counts[1] += skips
-            counts[2] += likes
+    def _add(self, bucket: Bucket) -> None:
+        slices = self._buckets.setdefault(bucket.week, defaultdict(dict))
+        for track_id, deltas in bucket.counts.items():
+            slice_ = slices[self._slice_of(track_id)]
+            before = slice_.get(track_id)
+            slice_[track_id] = [sum(pair) for pair in zip(before, deltas, strict=True)] if before else deltas
 
     def _forget_weeks(self, horizon: str) -> None:
-        for name in [name for name in self.touched if name[0] < horizon]:
-            del self.touched[name]
-            self._buckets.pop(name, None)
+        for week in [week for week in self.touched if week < horizon]:
+            del self.touched[week], self.groups[week]
+            self._buckets.pop(week, None)
 
     def _forget_ids(self, part: Part) -> None:
         for name in list(self._ids):
@@ -80,7 +80,6 @@ class Recount:
             if is_old and (family == REPLAYED or re.fullmatch("[0-9]+h", family)):
                 del self._ids[name]
 
-    def bucket(self, name: BucketName, slice_: int) -> Counts:
-        """The counts of one slice of a bucket."""
-        slices = self._buckets.get(name, {})
-        return {track_id: (c[0], c[1], c[2]) for track_id, c in slices.get(slice_, {}).items()}
+    def bucket(self, week: str, slice_: int) -> Counts:
+        """The counts of one slice of a week."""
+        return self._buckets.get(week, {}).get(slice_, {})

@@ -1,38 +1,21 @@
 """The counter consumer: session events into rolling weekly counters per track."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 
 from consumers.beginning import Beginning, Stopped
 from consumers.loop import Consumer, Decide
 from consumers.source import Batch, Source
-from features.duplicates import ids_in
+from features.duplicates import has_ids, ids_in
 from features.fence import Fence
+from features.parts import Part
+from features.rules import Rules
 from features.store import LAYOUT, CounterStore
-from features.tally import MOST_TRACKS, Assignment, Part, Rules, tally
+from features.tally import MOST_TRACKS, tally
 from features.topics import Topics
-from features.weeks import WEEKDAYS, Calendar, ChartWeek
+from features.weeks import WEEKDAYS, Calendar
 from producers.kafka import KafkaConfig
 from producers.letters import Letters
-
-
-class RememberedAssignment:
-    """An assignment that hashes each user once."""
-
-    def __init__(self, assignment: Assignment) -> None:
-        self.fingerprint = assignment.fingerprint
-        self.group_of = lru_cache(maxsize=100_000)(assignment.group_of)
-
-
-def remembered(assignment_of: Callable[[ChartWeek], Assignment]) -> Callable[[ChartWeek], Assignment]:
-    """The same assignments, with a memory that outlives a batch and is bounded."""
-
-    @lru_cache(maxsize=64)
-    def remembered_assignment_of(week: ChartWeek) -> Assignment:
-        return RememberedAssignment(assignment_of(week))
-
-    return remembered_assignment_of
 
 
 def fence_settings(calendar: Calendar, slices: int) -> dict[str, str]:
@@ -65,8 +48,11 @@ def deciding(store: CounterStore, rules: Rules, most_tracks: int = MOST_TRACKS) 
     """What turns a span into parts."""
 
     def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
-        # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
-        known = store.known_ids(batch.partition, batch.start, ids_in(batch.records, rules.topic, rules.duplicate_hours))
+        known = None
+        if has_ids(batch.records, rules.duplicate_hours):
+            # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
+            wanted = ids_in(batch.records, rules.topic, rules.duplicate_hours)
+            known = store.known_ids(batch.partition, batch.start, wanted)
         return tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)
 
     return decide

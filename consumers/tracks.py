@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from consumers.beginning import Beginning
 from consumers.loop import Consumer
 from consumers.source import Batch, Source
+from features.parts import CatalogueEntry, LogRecord, Part, SetAside
 from features.store import LAYOUT, CounterStore
-from features.tally import CatalogueEntry, LogRecord, Part, SetAside
 from features.topics import Topics
 from features.tracks import Track
 from producers.kafka import KafkaConfig

@@ -11,11 +11,12 @@
 --            horizon          text: name of the oldest week kept; buckets of older weeks are removed; empty: none
 --            slices           integer: how many hashes hold one bucket
 --            tallies          map: fence field -> how many to add
---            buckets          list of {week, group, fingerprint, touched, {{slice, {id, plays, skips, likes, id, ...}}, ...}}
+--            buckets          list of {week, groups, fingerprint, touched, n, {{slice, {id, ...}}, ...}}: n counts a track
 --            entries          list of {id, slice, timestamp, offset, value}
 --            ids              list of {name, n}: how many of ARGV[2] to remember in the set ids:<name>
 --            kept             list of names: of sets like ids:24h:7 those that stay, where it or horizon is not empty
 -- ARGV[2]  the ids to remember, 16 bytes each
+-- ARGV[3]  the counts to add to the tracks of the buckets, in their order: 32-bit integers, little-endian
 -- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset},
 -- {"SINCE", the fence's stream_time}.
 --
@@ -40,32 +41,38 @@ local function plan(command, key, arguments)
   writes[#writes + 1] = {command, key, arguments}
 end
 
-local function added(old, delta, what)
-  local sum = old + delta
-  if sum > LIMIT then error('the count of ' .. what .. ' would pass ' .. LIMIT) end
-  return sum
+local at = 1  -- in ARGV[3]
+
+local function added(old, place, what)
+  local plays, skips, likes = struct.unpack('<I4I4I4', ARGV[3], at)
+  at = at + 12
+  if old then
+    local plays_before, skips_before, likes_before = struct.unpack('<I4I4I4', old, place)
+    plays, skips, likes = plays + plays_before, skips + skips_before, likes + likes_before
+    if plays > LIMIT or skips > LIMIT or likes > LIMIT then error('the count of ' .. what .. ' would pass ' .. LIMIT) end
+  end
+  return struct.pack('<I4I4I4', plays, skips, likes)
 end
 
-local function plan_counts(key, deltas)
-  for first = 1, #deltas, 4 * CHUNK do
-    local last, ids = math.min(first + 4 * CHUNK - 1, #deltas), {}
-    for i = first, last, 4 do ids[#ids + 1] = deltas[i] end
-    local stored, fields = redis.call('HMGET', key, unpack(ids)), {}
-    for n, id in ipairs(ids) do
-      local plays, skips, likes, i = 0, 0, 0, first + 4 * (n - 1)
-      if stored[n] then plays, skips, likes = struct.unpack('<I4I4I4', stored[n]) end
+local function plan_counts(key, ids, n_bytes)
+  for first = 1, #ids, CHUNK do
+    local last = math.min(first + CHUNK - 1, #ids)
+    local stored, fields = redis.call('HMGET', key, unpack(ids, first, last)), {}
+    for n = first, last do
+      local id, old, packed = ids[n], stored[n - first + 1], ''
+      if old and #old ~= n_bytes then error(key .. ' has ' .. #old .. ' bytes for ' .. id .. ', expected ' .. n_bytes) end
+      for place = 1, n_bytes, 12 do packed = packed .. added(old, place, id) end
       fields[#fields + 1] = id
-      fields[#fields + 1] = struct.pack('<I4I4I4', added(plays, deltas[i + 1], id), added(skips, deltas[i + 2], id),
-        added(likes, deltas[i + 3], id))
+      fields[#fields + 1] = packed
     end
     plan('HSET', key, fields)
   end
 end
 
-local function is_newer(entry, key)
-  local old = redis.call('HMGET', key, 'timestamp', 'offset')
-  if not old[1] then return true end
-  local timestamp, offset = tonumber(old[1]), tonumber(old[2])
+local function is_newer(entry, old)
+  local timestamp, offset = string.match(old or '', '^(-?%d+) (%d+) ')
+  if not timestamp then return true end
+  timestamp, offset = tonumber(timestamp), tonumber(offset)
   return entry[3] > timestamp or (entry[3] == timestamp and entry[4] > offset)
 end
 
@@ -83,25 +90,25 @@ for name, delta in pairs(span.tallies) do
   fields[#fields + 1] = whole(tonumber(redis.call('HGET', fence, name) or 0) + delta)
 end
 for _, bucket in ipairs(span.buckets) do
-  local week, group = bucket[1], bucket[2]
-  for _, slice in ipairs(bucket[5]) do
-    plan_counts(prefix .. 'week:' .. week .. ':' .. group .. ':' .. whole(slice[1]), slice[2])
+  local week, groups, fingerprint, touched, n_counts, slices = unpack(bucket)
+  for _, slice in ipairs(slices) do
+    plan_counts(prefix .. 'week:' .. week .. ':' .. whole(slice[1]), slice[2], 4 * n_counts)
   end
-  fields[#fields + 1] = 'bucket:' .. week .. ':' .. group
-  fields[#fields + 1] = bucket[4]
-  fields[#fields + 1] = 'experiment:' .. week
-  fields[#fields + 1] = bucket[3]
+  for name, value in pairs({bucket = touched, groups = groups, experiment = fingerprint}) do
+    fields[#fields + 1] = name .. ':' .. week
+    fields[#fields + 1] = value
+  end
 end
 
-local at = 1
+local from = 1
 for _, set in ipairs(span.ids) do
   local field = 'ids:' .. set[1]
   redis.call('SCARD', prefix .. field)  -- raises now, not half-way, where the key is of another type
   for first = 1, set[2], 4 * CHUNK do
     local ids = {}
     for n = first, math.min(first + 4 * CHUNK - 1, set[2]) do
-      ids[#ids + 1] = string.sub(ARGV[2], at, at + 15)
-      at = at + 16
+      ids[#ids + 1] = string.sub(ARGV[2], from, from + 15)
+      from = from + 16
     end
     plan('SADD', prefix .. field, ids)
   end
@@ -115,11 +122,9 @@ for _, entry in ipairs(span.entries) do
   if not other or entry[3] > other[3] or (entry[3] == other[3] and entry[4] > other[4]) then newest[entry[1]] = entry end
 end
 for id, entry in pairs(newest) do
-  local key, index = prefix .. 'track:' .. id, prefix .. 'tracks:' .. whole(entry[2])
-  redis.call('SCARD', index)  -- raises now, not half-way, where the key is of another type
-  if is_newer(entry, key) then
-    plan('HSET', key, {'timestamp', whole(entry[3]), 'offset', whole(entry[4]), 'track', entry[5]})
-    plan('SADD', index, {id})
+  local key = prefix .. 'tracks:' .. whole(entry[2])
+  if is_newer(entry, redis.call('HGET', key, id)) then
+    plan('HSET', key, {id, whole(entry[3]) .. ' ' .. whole(entry[4]) .. ' ' .. entry[5]})
   end
 end
 
@@ -127,10 +132,10 @@ if span.horizon ~= '' or #span.kept > 0 then
   local kept = {}
   for _, name in ipairs(span.kept) do kept['ids:' .. name] = true end
   for _, field in ipairs(redis.call('HKEYS', fence)) do
-    local week, group = string.match(field, '^bucket:([^:]+):(.+)$')
+    local week = string.match(field, '^bucket:(.+)$')
     if week and week < span.horizon then
-      for slice = 0, span.slices - 1 do plan('UNLINK', prefix .. 'week:' .. week .. ':' .. group .. ':' .. slice, {}) end
-      plan('HDEL', fence, {field, 'experiment:' .. week})
+      for slice = 0, span.slices - 1 do plan('UNLINK', prefix .. 'week:' .. week .. ':' .. slice, {}) end
+      plan('HDEL', fence, {field, 'groups:' .. week, 'experiment:' .. week})
     end
     local replayed = string.match(field, '^ids:replayed:(.+)$')
     if (replayed and replayed < span.horizon) or (string.match(field, '^ids:%d+h:') and not kept[field]) then

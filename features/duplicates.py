@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from features.events import BadRecord, RawEvent, decode, event_id
 
 if TYPE_CHECKING:
-    from features.tally import LogRecord
+    from features.parts import LogRecord
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -77,6 +77,11 @@ def ids_of(raw: RawEvent | BadRecord, hours: int, origin: Origin | None, value: 
     """What the event at a place in a record's value is known by; by a producer's id only where hours says how long."""
     text = event_id(raw) if hours and isinstance(raw, RawEvent) else None
     return event_digest(text) if text else None, replay_digest(origin, value, place) if origin else None
+
+
+def has_ids(records: Iterable["LogRecord"], hours: int) -> bool:
+    """Whether an event of these records can be known by an id: mostly not."""
+    return hours > 0 or any([record.headers for record in records])
 
 
 def ids_in(records: Iterable["LogRecord"], topic: str, hours: int) -> dict[str, set[bytes]]:

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,19 @@ class RawEvent(msgspec.Struct, gc=False):
     event_id: Any = None
 
 
+Id = Annotated[str, msgspec.Meta(min_length=1)] | int
+
+
+class PlainEvent(msgspec.Struct, gc=False):
+    """The same fields, as those that nothing is wrong with ordinarily have them; msgspec judges ids and time."""
+
+    event_type: str
+    track_id: Id | None = None
+    user_id: Id | None = None
+    timestamp: datetime | None = None
+
+
+_decode_plain = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
 _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
 _decode_event = msgspec.json.Decoder(RawEvent).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -77,6 +90,23 @@ def _decode_at_once(value: bytes) -> list[RawEvent | BadRecord]:
         return []
     events = [found] if isinstance(found, RawEvent) else found
     return events if _n_brackets(value) - len(events) < MOST_DEPTH else []
+
+
+def decode_plain(values: Sequence[bytes | None]) -> list[PlainEvent | list[PlainEvent]] | None:
+    """What each Kafka value holds, where all of it is plain; None where any needs the care of decode().
+
+    A plain event is one that decode() and parse() read just so, once its kind is known and what it must have is there.
+    """
+    try:
+        found = [_decode_plain(value) for value in values]  # type: ignore[arg-type]  # None is refused, as it must be
+        joined = b"".join(values)  # type: ignore[arg-type]
+        _check_utf8(joined)  # of values that are JSON, so that no character can begin in one and end in the next
+    except (*_REFUSED, TypeError):
+        return None
+    n_needed = sum([1 if type(some) is PlainEvent else 1 + len(some) for some in found])
+    if _n_brackets(joined) > n_needed and any(_n_brackets(value) > MOST_DEPTH for value in values if value):
+        return None
+    return found if all(found) else None  # an empty array is dead
 
 
 def elements(value: bytes) -> list[bytes]:
@@ -205,12 +235,24 @@ def _utc(text: Any, zone: tzinfo) -> datetime:
     if type(text) is not str:
         raise BadRecord("timestamp", f"expected ISO 8601 text, found {_shown(text)}")
     try:
-        time = datetime.fromisoformat(text)
+        time = _time(text)
         if time.tzinfo is None:
             time = time.replace(tzinfo=zone)
         return time if time.tzinfo is UTC else time.astimezone(UTC)
     except (ValueError, OverflowError) as cause:
         raise BadRecord("timestamp", f"expected ISO 8601 text, found {_shown(text)}") from cause
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339 as msgspec reads it, to the nearest microsecond; else whatever else ISO 8601 allows.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        return datetime.fromisoformat(text)
 
 
 def _shown(value: Any) -> str:

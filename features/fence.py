@@ -23,15 +23,19 @@ def counted_as(topic_id: str, rebuilt: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Where one partition stands: next_offset is the first one not yet applied."""
+    """Where one partition stands: next_offset is the first one not yet applied.
+
+    By week: the offset after the last record in it, the fingerprint of its experiment, and that one's groups.
+    """
 
     next_offset: int
     topic_id: str
     stream_time: datetime | None
     settings: Mapping[str, str]
     tallies: Mapping[str, int]
-    touched: Mapping[tuple[str, str], int]
+    touched: Mapping[str, int]
     experiments: Mapping[str, str]
+    groups: Mapping[str, tuple[str, ...]]
     rebuilt: int = 0
 
     @property
@@ -43,7 +47,7 @@ class Fence:
     def of(cls, fields: Mapping[str, str]) -> "Fence":
         """Read the fields of a fence's hash."""
         stream_time = fields.get("stream_time")
-        parts = {name: name.split(":", 2) for name in fields}
+        weekly = {name: _weekly(fields, name) for name in ("bucket", "experiment", "groups")}
         topic_id, _, rebuilt = fields["topic_id"].partition("#")
         return cls(
             next_offset=int(fields["next_offset"]),
@@ -51,7 +55,12 @@ class Fence:
             stream_time=datetime.fromisoformat(stream_time) if stream_time else None,
             settings={name: fields[name] for name in SETTINGS if name in fields},
             tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in TALLIES},
-            touched={(part[1], part[2]): int(fields[name]) for name, part in parts.items() if part[0] == "bucket"},
-            experiments={part[1]: fields[name] for name, part in parts.items() if part[0] == "experiment"},
+            touched={week: int(offset) for week, offset in weekly["bucket"].items()},
+            experiments=weekly["experiment"],
+            groups={week: tuple(names.split(",")) for week, names in weekly["groups"].items()},
             rebuilt=int(rebuilt or 0),
         )
+
+
+def _weekly(fields: Mapping[str, str], name: str) -> dict[str, str]:
+    return {field.partition(":")[2]: value for field, value in fields.items() if field.startswith(f"{name}:")}

@@ -13,10 +13,10 @@ for n = 4, #ARGV do wanted[ARGV[n]] = true end
 
 local fence = redis.call('HGETALL', KEYS[1])
 for n = 1, #fence, 2 do
-  local week, group = string.match(fence[n], '^bucket:([^:]+):(.+)$')
+  local week = string.match(fence[n], '^bucket:(.+)$')
   if week and wanted[week] then
     for slice = 0, tonumber(ARGV[3]) - 1 do
-      local name = 'week:' .. week .. ':' .. group .. ':' .. slice
+      local name = 'week:' .. week .. ':' .. slice
       local copy = prefix .. ARGV[1] .. name
       if redis.call('COPY', prefix .. name, copy) == 1 then
         redis.call('EXPIRE', copy, ARGV[2])

@@ -7,12 +7,13 @@ from uuid import uuid4
 
 from features.connect import StoreUnavailable
 from features.fence import Fence
-from features.store import CounterStore
-from features.tally import CatalogueEntry
-from features.tracks import Track
+from features.parts import CatalogueEntry
+from features.store import LAYOUT, CounterStore
 from features.weeks import WEEKDAYS, Calendar, ChartWeek
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from features.history import CountRow  # pandas and pyarrow take half a second to import
 
 
@@ -46,7 +47,7 @@ class Standing:
     def kept(self) -> list[ChartWeek]:
         """The weeks that have counters, the open one included, oldest first; they begin with the first one counted."""
         weeks = self.newest().span(self.weeks_kept)
-        counted = [week for fence in self.fences.values() for week, _ in fence.touched]
+        counted = [week for fence in self.fences.values() for week in fence.touched]
         return [week for week in weeks if week.name >= min(counted)]
 
     def closed(self) -> list[ChartWeek]:
@@ -64,31 +65,17 @@ class Standing:
             raise WeekError(f"week {week} is not counted: expected one of {kept[0]} to {kept[-1]}")
 
     def stamp(self, week: ChartWeek) -> dict[str, str]:
-        """What identifies the counts of a week: by partition and group, the last record in it and rebuilds."""
-        return {
-            f"{fence.identity}:{partition}:{group}": str(touched)
-            for partition, fence in sorted(self.fences.items())
-            for (name, group), touched in sorted(fence.touched.items())
-            if name == week.name
-        }
+        """What identifies the counts of a week: by partition, the last record in it and rebuilds."""
+        touched = self.touched(week)
+        return {f"{self.fences[p].identity}:{p}": str(offset) for p, offset in sorted(touched.items())}
 
-    def buckets(self, week: ChartWeek) -> list[tuple[int, str]]:
-        """The partitions and groups that have counters of the week."""
-        return [
-            (partition, group)
-            for partition, fence in self.fences.items()
-            for name, group in fence.touched
-            if name == week.name
-        ]
+    def groups(self, week: ChartWeek) -> dict[int, tuple[str, ...]]:
+        """The groups that each partition has counted the week for, in the order of their counts."""
+        return {p: fence.groups[week.name] for p, fence in self.fences.items() if week.name in fence.touched}
 
     def touched(self, week: ChartWeek) -> dict[int, int]:
         """The offset after the last record in the week, by partition."""
-        found: dict[int, int] = {}
-        for partition, fence in self.fences.items():
-            offsets = [touched for (name, _), touched in fence.touched.items() if name == week.name]
-            if offsets:
-                found[partition] = max(offsets)
-        return found
+        return {p: fence.touched[week.name] for p, fence in self.fences.items() if week.name in fence.touched}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +97,7 @@ class CounterReader:
 
     def _standing(self, fences: Mapping[int, Fence]) -> Standing:
         weekday, zone = WEEKDAYS[self.calendar.first_weekday], str(self.calendar.zone)
-        ours = {"first_day": weekday, "zone": zone, "slices": str(self.store.slices)}
+        ours = {"layout": LAYOUT, "first_day": weekday, "zone": zone, "slices": str(self.store.slices)}
         for partition, fence in fences.items():
             for name, value in ours.items():
                 if fence.settings.get(name, value) != value:
@@ -120,33 +107,27 @@ class CounterReader:
                     )
         return Standing(fences, self.calendar, self.weeks_kept)
 
-    def slices(self, week: ChartWeek, standing: Standing, copies: str = "") -> Iterator[list["CountRow"]]:
-        """Rows of (track id, group, plays, skips, likes), sorted; one slice of all partitions at a time.
+    def slices(self, week: ChartWeek, standing: Standing, copies: str = "") -> Iterator["pa.Table"]:
+        """Columns track_id, group, plays, skips, likes, sorted by the first two; a slice of all partitions at a time.
 
-        The rows are the week as it stood if, and only if, its stamp is the same afterwards, or copies are read.
+        They are the week as it stood if, and only if, its stamp is the same afterwards, or copies are read.
         """
-        buckets = standing.buckets(week)
-        for slice_ in range(self.store.slices):
-            yield self._slice(week, slice_, buckets, copies)
+        from features.columns import counts_table
 
-    def _slice(self, week: ChartWeek, slice_: int, buckets: Sequence[tuple[int, str]], copies: str) -> list["CountRow"]:
-        sums: dict[tuple[str, str], tuple[int, int, int]] = {}
-        for partition, group in buckets:
-            found = self.store.bucket(partition, week.name, group, slice_, copies)
-            for track_id, (plays, skips, likes) in found.items():
-                before = sums.get((track_id, group), (0, 0, 0))
-                sums[track_id, group] = (before[0] + plays, before[1] + skips, before[2] + likes)
-        return [(track_id, group, *counts) for (track_id, group), counts in sorted(sums.items())]
+        groups = standing.groups(week)
+        for slice_ in range(self.store.slices):
+            packed = {p: self.store.packed(p, week.name, slice_, copies) for p in groups}
+            yield counts_table([(names, packed[partition]) for partition, names in groups.items()])
 
     def at_one_instant(self, week: ChartWeek) -> list["CountRow"]:
         """Every row of a week that is kept; where others count on meanwhile, read from copies."""
         standing = self.standing()
-        rows = [row for rows in self.slices(week, standing) for row in rows]
+        rows = [row for table in self.slices(week, standing) for row in _rows(table)]
         if self.standing().stamp(week) == standing.stamp(week):
             return rows
         copies = f"copy:{uuid4().hex}:"
         standing = self.freeze([week], copies)
-        rows = [row for rows in self.slices(week, standing, copies) for row in rows]
+        rows = [row for table in self.slices(week, standing, copies) for row in _rows(table)]
         if not self.remove_copies(week, standing, copies):
             raise StoreUnavailable(f"week {week}: Redis has lost the copy that was read")
         return rows
@@ -163,12 +144,16 @@ class CounterReader:
 
     def remove_copies(self, week: ChartWeek, standing: Standing, copies: str) -> bool:
         """Remove what freeze() has copied of a week; False where some of it was not there any more."""
-        removed = [self.store.remove_copies(p, week.name, group, copies) for p, group in standing.buckets(week)]
+        removed = [self.store.remove_copies(partition, week.name, copies) for partition in standing.touched(week)]
         return all(removed)
 
 
-def catalogue_slices(store: CounterStore, partitions: Sequence[int]) -> Iterator[list[Track]]:
-    """The tracks of the catalogue by slice, sorted by id; where two partitions know a track, its newest record."""
+def _rows(table: "pa.Table") -> Iterator["CountRow"]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def catalogue_slices(store: CounterStore, partitions: Sequence[int]) -> Iterator[list[str]]:
+    """The tracks of the catalogue as JSON, a slice at a time, sorted by id; of two partitions the newer record."""
     for slice_ in range(store.slices):
         newest: dict[str, CatalogueEntry] = {}
         for partition in partitions:
@@ -176,4 +161,4 @@ def catalogue_slices(store: CounterStore, partitions: Sequence[int]) -> Iterator
                 other = newest.get(entry.track_id)
                 if other is None or (entry.timestamp, entry.offset) > (other.timestamp, other.offset):
                     newest[entry.track_id] = entry
-        yield [Track.model_validate_json(entry.value) for _, entry in sorted(newest.items()) if entry.value]
+        yield [entry.value for _, entry in sorted(newest.items()) if entry.value]

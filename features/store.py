@@ -5,17 +5,19 @@ single node and on a cluster:
 
     {hp:<topic>:<p>}:fence                        hash   next_offset, topic_id, stream_time; layout, first_day, zone,
                                                          slices; the tallies counted, late, dead, ignored, duplicate,
-                                                         lost and dead:<cause>; bucket:<week>:<group> = offset after the
-                                                         last record in it; experiment:<week> = fingerprint of the
-                                                         assignment; ids:<name> for every set of ids there is
-    {hp:<topic>:<p>}:week:<week>:<group>:<slice>  hash   track id -> plays, skips, likes (struct '<I4I4I4')
+                                                         lost and dead:<cause>; bucket:<week> = offset after the last
+                                                         record in it; experiment:<week> = fingerprint of the
+                                                         assignment, groups:<week> = its groups, in order;
+                                                         ids:<name> for every set of ids there is
+    {hp:<topic>:<p>}:week:<week>:<slice>          hash   track id -> plays, skips, likes of the first group, of the
+                                                         second, and so on (32-bit integers, little-endian)
     {hp:<topic>:<p>}:ids:<name>                   set    16-byte digests of what was counted, so that it counts once;
                                                          <hours>h:<n> and replayed:<week>: features/duplicates.py
     {hp:<topic>:<p>}:copy:<token>:week:…           hash   a week as it stood at one instant, for one reader
     {hp:<topic>:<p>}:new:…                        all of the above but copies, while a rebuild counts the log again; its
                                                   fence has `rules` too. Afterwards topic_id ends in #<rebuilds>
-    {hp:<topic>:<p>}:track:<id>                   hash   timestamp and offset of its record; track = JSON, '' when down
-    {hp:<topic>:<p>}:tracks:<slice>               set    the ids of the tracks above
+    {hp:<topic>:<p>}:tracks:<slice>               hash   track id -> timestamp and offset of its record and the track as
+                                                         JSON, with a space between; of one taken down no JSON
 
 slice = CRC-32 of the track id modulo the number of slices.
 """
@@ -24,18 +26,19 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.resources import files
-from struct import Struct
+from itertools import chain
+from struct import pack, unpack
 
 import msgspec
 
 from features.connect import Client, Script, StoreUnavailable, passing
 from features.fence import Fence
-from features.tally import CatalogueEntry, Part
+from features.parts import CatalogueEntry, Part
+from features.rules import N_KINDS
 
-LAYOUT = "1"
+LAYOUT = "2"
 MOST_IDS = 5000  # looked up in one step
 INIT = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end"
-COUNTS = Struct("<III")
 SHADOW = "new:"
 COPIES_GO_AFTER_S = 24 * 3600  # of a reader that died; one that lives reads a week in seconds
 
@@ -100,8 +103,7 @@ class CounterStore:
             TopicChanged: the fence is of another topic id.
             StoreUnavailable: nothing is known of whether it was applied; the fence tells.
         """
-        ids = b"".join(id_ for ids in part.ids.values() for id_ in ids)
-        answer = self._apply(keys=self._whole(partition), args=[self._packed(topic_id, part), ids])
+        answer = self._apply(keys=self._whole(partition), args=self._packed(topic_id, part))
         where = f"{self.topic} partition {partition}"
         match [text.decode() for text in answer]:
             case ["OK"]:
@@ -143,33 +145,39 @@ class CounterStore:
         for name, *places in sets:
             yield name.decode(), {ids[place] for place in places}
 
-    def _packed(self, topic_id: str, part: Part) -> bytes:
-        return msgspec.msgpack.encode(
-            {
-                "start": str(part.start),
-                "end": str(part.end),
-                "topic_id": topic_id,
-                "since": part.since.isoformat() if part.since else "",
-                "stream_time": part.stream_time.isoformat() if part.stream_time else "",
-                "horizon": part.horizon,
-                "slices": self.slices,
-                "tallies": part.tallies,
-                "buckets": [
-                    (b.week, b.group, b.fingerprint, str(b.touched), self._by_slice(b.counts)) for b in part.buckets
-                ],
-                "entries": [
-                    (e.track_id, self.slice_of(e.track_id), e.timestamp, e.offset, e.value) for e in part.entries
-                ],
-                "ids": [(name, len(ids)) for name, ids in part.ids.items()],
-                "kept": part.kept,
-            }
-        )
+    def _packed(self, topic_id: str, part: Part) -> list[bytes]:
+        buckets: list[object] = []
+        counts: list[int] = []
+        for bucket in part.buckets:
+            slices = self._by_slice(bucket.counts)
+            counts += chain.from_iterable(deltas for _, _, deltas in slices)
+            about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
+            buckets.append((*about, N_KINDS * len(bucket.groups), [(slice_, ids) for slice_, ids, _ in slices]))
+        span = {
+            "start": str(part.start),
+            "end": str(part.end),
+            "topic_id": topic_id,
+            "since": part.since.isoformat() if part.since else "",
+            "stream_time": part.stream_time.isoformat() if part.stream_time else "",
+            "horizon": part.horizon,
+            "slices": self.slices,
+            "tallies": part.tallies,
+            "buckets": buckets,
+            "entries": [(e.track_id, self.slice_of(e.track_id), e.timestamp, e.offset, e.value) for e in part.entries],
+            "ids": [(name, len(ids)) for name, ids in part.ids.items()],
+            "kept": part.kept,
+        }
+        remembered = b"".join(id_ for ids in part.ids.values() for id_ in ids)
+        return [msgspec.msgpack.encode(span), remembered, pack(f"<{len(counts)}I", *counts)]
 
-    def _by_slice(self, counts: Mapping[str, Sequence[int]]) -> list[tuple[int, list[str | int]]]:
-        slices: dict[int, list[str | int]] = defaultdict(list)
-        for track_id, (plays, skips, likes) in counts.items():
-            slices[self.slice_of(track_id)] += (track_id, plays, skips, likes)
-        return list(slices.items())
+    def _by_slice(self, counts: Mapping[str, list[int]]) -> list[tuple[int, list[str], list[int]]]:
+        """The slices that have any of the tracks, these, and their counts one after the other."""
+        found: list[tuple[int, list[str], list[int]]] = [(slice_, [], []) for slice_ in range(self.slices)]
+        for track_id, deltas in counts.items():
+            _, ids, all_deltas = found[zlib.crc32(track_id.encode()) % self.slices]
+            ids.append(track_id)
+            all_deltas += deltas
+        return [one for one in found if one[1]]
 
     def slice_of(self, track_id: str) -> int:
         """The slice that holds a track, in every partition and in history."""
@@ -195,53 +203,43 @@ class CounterStore:
         return Fence.of(dict(zip(found[::2], found[1::2], strict=True))) if found else None
 
     @passing
-    def remove_copies(self, partition: int, week: str, group: str, copies: str) -> int:
-        """Remove what freeze() has copied of a bucket; 0 where a Redis that was restarted has lost it."""
-        names = [self.key(partition, f"{copies}week:{week}:{group}:{slice_}") for slice_ in range(self.slices)]
+    def remove_copies(self, partition: int, week: str, copies: str) -> int:
+        """Remove what freeze() has copied of a week; 0 where a Redis that was restarted has lost it."""
+        names = [self.key(partition, f"{copies}week:{week}:{slice_}") for slice_ in range(self.slices)]
         return int(self.client.unlink(*names))
 
     @passing
-    def bucket(
-        self, partition: int, week: str, group: str, slice_: int, copies: str = ""
-    ) -> dict[str, tuple[int, int, int]]:
-        """Plays, skips and likes by track id; HSCAN keeps Redis free for others, and may give a field twice."""
-        key = self.key(partition, f"{copies}week:{week}:{group}:{slice_}")
-        expected = self.client.hlen(key)
-        packed = dict(self.client.hscan_iter(key, count=1000))
-        _check_whole(key, expected, len(packed))
-        return {track_id.decode(): COUNTS.unpack(counts) for track_id, counts in packed.items()}
+    def packed(self, partition: int, week: str, slice_: int, copies: str = "") -> dict[bytes, bytes]:
+        """The counts of a slice by track, all as Redis has them."""
+        return self._fields(partition, f"{copies}week:{week}:{slice_}")
+
+    def bucket(self, partition: int, week: str, slice_: int, copies: str = "") -> dict[str, tuple[int, ...]]:
+        """Plays, skips and likes of every group by track id."""
+        return _unpacked(self.packed(partition, week, slice_, copies))
 
     @passing
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         """The tracks of a slice as their records had them, those taken down too."""
-        key = self.key(partition, f"tracks:{slice_}")
-        expected = self.client.scard(key)
-        ids = {track_id.decode() for track_id in self.client.sscan_iter(key, count=1000)}
-        _check_whole(key, expected, len(ids))
-        ordered = sorted(ids)
-        chunks = (ordered[first : first + 1000] for first in range(0, len(ordered), 1000))
-        return [entry for chunk in chunks for entry in self._entries(partition, chunk)]
+        return [_entry(track_id, value) for track_id, value in self._fields(partition, f"tracks:{slice_}").items()]
 
-    def _entries(self, partition: int, ids: Sequence[str]) -> Iterator[CatalogueEntry]:
-        with self.client.pipeline(transaction=False) as pipeline:
-            for track_id in ids:
-                pipeline.hmget(self.key(partition, f"track:{track_id}"), "timestamp", "offset", "track")
-            rows = pipeline.execute()
-        for track_id, (timestamp, offset, value) in zip(ids, rows, strict=True):
-            if timestamp is not None:
-                yield CatalogueEntry(track_id, int(timestamp), int(offset), value.decode())
+    def _fields(self, partition: int, name: str) -> dict[bytes, bytes]:
+        """A hash, however large; HSCAN keeps Redis free for others, and may give a field twice."""
+        key = self.key(partition, name)
+        expected = self.client.hlen(key)
+        found = dict(self.client.hscan_iter(key, count=1000))
+        if len(found) < expected:  # a cursor means nothing to a Redis that was restarted, or to another node: it skips
+            raise StoreUnavailable(f"{key} was read while Redis changed: {len(found)} of {expected} entries came")
+        return found
 
     @passing
-    def bucket_now(
-        self, partition: int, week: str, group: str, slice_: int
-    ) -> tuple[Fence | None, dict[str, tuple[int, int, int]]]:
+    def bucket_now(self, partition: int, week: str, slice_: int) -> tuple[Fence | None, dict[str, tuple[int, ...]]]:
         """A slice of a bucket and the fence at one instant; a slice of 60,000 tracks keeps Redis busy for 10 ms."""
         with self.client.pipeline(transaction=True) as pipeline:
             pipeline.hgetall(self.key(partition, "fence"))
-            pipeline.hgetall(self.key(partition, f"week:{week}:{group}:{slice_}"))
+            pipeline.hgetall(self.key(partition, f"week:{week}:{slice_}"))
             fields, packed = pipeline.execute()
         fence = Fence.of({_text(name): _text(value) for name, value in fields.items()}) if fields else None
-        return fence, {track_id.decode(): COUNTS.unpack(counts) for track_id, counts in packed.items()}
+        return fence, _unpacked(packed)
 
     @passing
     def bucket_keys(self) -> list[tuple[int, str]]:
@@ -295,10 +293,13 @@ class CounterStore:
         return len(keys)
 
 
-def _check_whole(key: str, expected: int, found: int) -> None:
-    """A cursor means nothing to a Redis that was restarted, or to the next node of a cluster: it skips, in silence."""
-    if found < expected:
-        raise StoreUnavailable(f"{key} was read while Redis changed: {found} of {expected} entries came")
+def _entry(track_id: bytes, value: bytes) -> CatalogueEntry:
+    timestamp, offset, track = value.split(b" ", 2)
+    return CatalogueEntry(track_id.decode(), int(timestamp), int(offset), track.decode())
+
+
+def _unpacked(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
+    return {track_id.decode(): unpack(f"<{len(counts) // 4}I", counts) for track_id, counts in packed.items()}
 
 
 def _text(value: bytes | str) -> str:

@@ -1,189 +1,130 @@
 """Counting, purely: the records of one span in, what to add and what to set aside out.
 
 Late and future are decided event by event in the order of the log, so that neither the borders of batches nor the wall
-clock change an answer.
+clock change an answer. Where all events of a run are plain, and lie between what would be late and what would be
+future, their order cannot matter, and they are counted together. Anything odd takes the careful way.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Protocol
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
+from typing import Any
 
-from features.duplicates import EPOCH, NOTHING_KNOWN, Headers, Ids, KnownIds, Memory, Origin, ids_of
-from features.events import BadRecord, RawEvent, SessionEvent, decode, elements, parse
-from features.weeks import Calendar, ChartWeek
+from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, has_ids, ids_of
+from features.events import KINDS, BadRecord, RawEvent, SessionEvent, decode, elements, parse
+from features.parts import Bucket, LogRecord, Part, SetAside
+from features.plain import PlainRun, plain_run
+from features.rules import N_KINDS, CountedWeek, Rules
+from features.weeks import ChartWeek
 
-MOST_TRACKS = 5000  # in one atomic step: 6 to 13 ms of Redis' time
-
-
-class LogRecord(Protocol):
-    """What is read of a Kafka record."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """Milliseconds since 1970, negative where there is none."""
-
-    @property
-    def key(self) -> bytes | None:
-        """What it was partitioned by."""
-
-    @property
-    def value(self) -> bytes | None:
-        """One event or an array of them; anything, from outside."""
-
-    @property
-    def headers(self) -> Headers:
-        """Names and values; those of an Origin make it a replay."""
-
-
-class Assignment(Protocol):
-    """Who is in which group; fingerprint changes whenever an answer of group_of could."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits."""
-
-    def group_of(self, user_id: str) -> str:
-        """The user's group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What decides how an event ends, other than the log itself."""
-
-    calendar: Calendar
-    assignment_of: Callable[[ChartWeek], Assignment]
-    weeks_kept: int = 12
-    event_zone: tzinfo = UTC
-    future_tolerance: timedelta = timedelta(minutes=10)
-    topic: str = ""  # that is read: whose letters may come back
-    duplicate_hours: int = 0  # of stream time, for which the ids of events are remembered; 0: not at all
-
-
-@dataclass(slots=True)
-class Bucket:
-    """Plays, skips and likes to add for one week and group; touched is the offset after the last record in it."""
-
-    week: str
-    group: str
-    fingerprint: str
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    touched: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """An event that was not counted, by its own bytes; topic is `late` or `dead`, index its place in its array.
-
-    origin, of a replay, is where it was first read.
-    """
-
-    topic: str
-    cause: str
-    offset: int
-    index: int
-    key: bytes | None
-    value: bytes | None
-    origin: Origin | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """A track as its record has it; an empty value is a track that was taken down."""
-
-    track_id: str
-    timestamp: int
-    offset: int
-    value: str
-
-
-@dataclass(slots=True)
-class Part:
-    """What a span [start, end) of one partition changes: all of it in one step, or nothing.
-
-    since is the stream time at start. horizon, where not empty, names the oldest week still kept: the buckets of older
-    ones are removed. ids are to be remembered, by set; kept, where not empty, or with a horizon, are the generations of
-    them that are not removed.
-    """
-
-    start: int
-    end: int
-    stream_time: datetime | None
-    horizon: str = ""
-    buckets: list[Bucket] = field(default_factory=list)
-    entries: list[CatalogueEntry] = field(default_factory=list)
-    set_aside: list[SetAside] = field(default_factory=list)
-    tallies: Counter[str] = field(default_factory=Counter)
-    ids: dict[str, list[bytes]] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
-    since: datetime | None = None
+MOST_TRACKS = 25_000  # in one atomic step: 40 ms of Redis' time
+RUN_BYTES = 1 << 16  # an odd event costs the others of its run their speed
+LEAST_EVENT_BYTES = 64  # of one that is counted
 
 
 def tally(
-    records: Iterable[LogRecord],
+    records: Sequence[LogRecord],
     start: int,
     end: int,
     stream_time: datetime | None,
     rules: Rules,
     most_tracks: int = MOST_TRACKS,
-    known: KnownIds = NOTHING_KNOWN,
+    known: KnownIds | None = NOTHING_KNOWN,
 ) -> Iterator[Part]:
     """Count a span in parts of about most_tracks tracks, ids and events set aside, cut between records, up to `end`.
 
-    known are those of ids_in(records) that are remembered at `start`, by set.
+    known are those of ids_in(records) that are remembered at `start`, by set; None where has_ids(records) is false.
     """
     counting = _Counting(rules, start, stream_time, known)
-    for record in records:
-        counting.add(record)
-        if counting.size() >= most_tracks and record.offset + 1 < end:
-            yield counting.part(record.offset + 1)
+    for run in _runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
+        counting.add_run(run)
+        if counting.size() >= most_tracks and run[-1].offset + 1 < end:
+            yield counting.part(run[-1].offset + 1)
     yield counting.part(end)
 
 
-@dataclass(slots=True)
-class _Open:
-    """A week that takes events, with what has been counted for it in this part."""
-
-    week: ChartWeek
-    name: str
-    start: datetime
-    end: datetime
-    assignment: Assignment
-    buckets: dict[str, Bucket] = field(default_factory=dict)
+def _runs(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
+    """The records in runs of about so many bytes, of one record at least."""
+    sizes = list(accumulate([len(record.value or b"") for record in records]))
+    first = 0
+    while first < len(records):
+        after = bisect_left(sizes, (sizes[first - 1] if first else 0) + most_bytes, first) + 1
+        yield records[first:after]
+        first = after
 
 
 class _Counting:
-    """The running state of a span: stream time, the weeks at hand, and the part so far."""
+    """The running state of a span: stream time, the buckets at hand, and the part so far."""
 
-    def __init__(self, rules: Rules, start: int, stream_time: datetime | None, known: KnownIds) -> None:
+    def __init__(self, rules: Rules, start: int, stream_time: datetime | None, known: KnownIds | None) -> None:
         self.rules = rules
-        self.memory = Memory(rules.duplicate_hours, known, stream_time)
+        self.may_have_ids = known is not None
+        self.memory = Memory(rules.duplicate_hours, known or NOTHING_KNOWN, stream_time)
         self.stream_time = stream_time
-        self.weeks: dict[ChartWeek, _Open] = {}
-        self.now: _Open | None = None
+        self.now: CountedWeek | None = None
         self.newest = rules.calendar.week_of(stream_time).first_day if stream_time else date.min
-        self.horizon = self._horizon()
+        self.horizon = self._horizon(self.newest)
         self._begin(start)
 
     def _begin(self, start: int) -> None:
         self.done = Part(start, start, self.stream_time, since=self.stream_time)
-        self.n_tracks = 0
+        self.buckets: dict[ChartWeek, Bucket] = {}
         self.oldest = self.horizon
 
     def size(self) -> int:
         """How much the part so far makes Redis and Kafka do."""
-        return self.n_tracks + self.memory.n_added + len(self.done.set_aside)
+        n_tracks = sum([len(bucket.counts) for bucket in self.buckets.values()])
+        return n_tracks + self.memory.n_added + len(self.done.set_aside)
+
+    def add_run(self, records: Sequence[LogRecord]) -> None:
+        """Decide every event of these records: together where that makes no difference, else one by one."""
+        is_careful = self.may_have_ids and has_ids(records, self.rules.duplicate_hours)
+        if is_careful or not self._add_together(records):
+            for record in records:
+                self.add(record)
+
+    def _add_together(self, records: Sequence[LogRecord]) -> bool:
+        """Count a run of plain events of which none can be late or in the future; False, and nothing, if it is none."""
+        run = plain_run(records, self.rules.event_zone)
+        if run is None or run.last > _earliest(records, self.rules.future_tolerance):
+            return False
+        try:
+            week, newest = self.rules.week_of(run.first), self.rules.week_of(run.last)
+        except OverflowError:
+            return False
+        if week.week.first_day < self._horizon(max(self.newest, newest.week.first_day)):
+            return False
+        self._pass(run.last, newest)
+        self._add_events(run, week)
+        while week.week != newest.week:  # of one week there may be two CountedWeeks: not all are remembered
+            week = self.rules.week_of(week.end)
+            self._add_events(run, week)
+        self.done.tallies["counted"] += len(run.events)
+        if run.n_ignored:
+            self.done.tallies["ignored"] += run.n_ignored
+        return True
+
+    def _add_events(self, run: PlainRun, week: CountedWeek) -> None:
+        """Add those of the week to its bucket."""
+        events = run.within(week.start, week.end)
+        if not events:
+            return
+        bucket = self._bucket(week)
+        counts: dict[Any, list[int]] = bucket.counts
+        place_of: dict[Any, int] = week.places
+        rows = [counts[event.track_id] for event in events]
+        places = [place_of[event.user_id] for event in events]
+        for row, place, kind in zip(rows, places, [KINDS[event.event_type] for event in events], strict=True):
+            row[place + kind] += 1
+        bucket.touched = run.offset_after(events[-1])
 
     def add(self, record: LogRecord) -> None:
         """Decide every event of one record, in the order of its array."""
         origin = Origin.of(record.headers, self.rules.topic) if record.headers else None
         hours = self.rules.duplicate_hours
-        has_ids = hours > 0 or origin is not None
+        is_known_by_ids = hours > 0 or origin is not None
         latest = _latest(record.timestamp, self.rules.future_tolerance)
         next_offset, tallies, n_counted = record.offset + 1, self.done.tallies, 0
         aside: list[tuple[str, str, int]] = []
@@ -193,7 +134,7 @@ class _Counting:
                 if event is None:
                     tallies["ignored"] += 1
                     continue
-                ids = ids_of(raw, hours, origin, record.value, index) if has_ids else None
+                ids = ids_of(raw, hours, origin, record.value, index) if is_known_by_ids else None
                 outcome = self._count(event, next_offset, ids)
                 if outcome == "counted":
                     n_counted += 1
@@ -222,44 +163,45 @@ class _Counting:
         """Add the event to its bucket, unless its week is no longer kept, or it was added before; say which."""
         week = self.now
         if week is None or not week.start <= event.event_time < week.end:
-            week = self.now = self._open(event.event_time)
+            week = self.now = self._week_of(event.event_time)
         if week.week.first_day < self.horizon:
             return "late"
         if ids and self.memory.knows(ids, self.stream_time):
             return "duplicate"
-        if self.stream_time is None or event.event_time > self.stream_time:
-            self.stream_time = event.event_time
-            if week.week.first_day > self.newest:
-                self.newest = week.week.first_day
-                self.horizon = self._horizon()
-        group = week.assignment.group_of(event.user_id)
-        bucket = week.buckets.get(group) or _new_bucket(week, group)
-        counts = bucket.counts.get(event.track_id)
-        if counts is None:
-            counts = bucket.counts[event.track_id] = [0, 0, 0]
-            self.n_tracks += 1
-        counts[event.kind] += 1
+        stream_time = self._pass(event.event_time, week)
+        bucket = self._bucket(week)
+        bucket.counts[event.track_id][week.places[event.user_id] + event.kind] += 1
         bucket.touched = next_offset
         if ids:
-            self.memory.remember(ids, self.stream_time, week.name)
+            self.memory.remember(ids, stream_time, week.name)
         return "counted"
 
-    def _open(self, instant: datetime) -> _Open:
+    def _week_of(self, instant: datetime) -> CountedWeek:
         try:
-            week = self.rules.calendar.week_of(instant)
-            if week not in self.weeks:
-                self.weeks[week] = self._new(week)
+            return self.rules.week_of(instant)
         except OverflowError as cause:
             raise BadRecord("timestamp", f"{instant} is in no week of the years 1 to 9999") from cause
-        return self.weeks[week]
 
-    def _new(self, week: ChartWeek) -> _Open:
-        calendar, assignment = self.rules.calendar, self.rules.assignment_of(week)
-        return _Open(week, week.name, calendar.start(week), calendar.end(week), assignment)
+    def _bucket(self, week: CountedWeek) -> Bucket:
+        bucket = self.buckets.get(week.week)
+        if bucket is None:
+            nought = [0] * (N_KINDS * len(week.groups))
+            bucket = Bucket(week.name, week.groups, week.fingerprint, defaultdict(nought.copy))
+            self.buckets[week.week] = bucket
+        return bucket
 
-    def _horizon(self) -> date:
-        """The first day of the oldest week kept."""
-        return ChartWeek(self.newest).span(self.rules.weeks_kept)[0].first_day
+    def _pass(self, instant: datetime, week: CountedWeek) -> datetime:
+        """Let stream time come as far as this instant, which is in that week; return it."""
+        if self.stream_time is None or instant > self.stream_time:
+            self.stream_time = instant
+            if week.week.first_day > self.newest:
+                self.newest = week.week.first_day
+                self.horizon = self._horizon(self.newest)
+        return self.stream_time
+
+    def _horizon(self, newest: date) -> date:
+        """The first day of the oldest week kept, when stream time is in the week of `newest`."""
+        return ChartWeek(newest).span(self.rules.weeks_kept)[0].first_day
 
     def _set_aside(self, record: LogRecord, aside: list[tuple[str, str, int]], origin: Origin | None) -> None:
         values = [None] if record.value is None else elements(record.value)
@@ -275,18 +217,18 @@ class _Counting:
         part = self.done
         part.end, part.stream_time = end, self.stream_time
         part.horizon = ChartWeek(self.horizon).name if self.horizon > self.oldest else ""
-        for open_week in self.weeks.values():
-            if open_week.week.first_day >= self.horizon:
-                part.buckets += open_week.buckets.values()
-            open_week.buckets = {}
+        part.buckets = [bucket for week, bucket in self.buckets.items() if week.first_day >= self.horizon]
+        for bucket in part.buckets:
+            _name_by_text(bucket.counts)
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
         self._begin(end)
         return part
 
 
-def _new_bucket(week: _Open, group: str) -> Bucket:
-    bucket = week.buckets[group] = Bucket(week.name, group, week.assignment.fingerprint)
-    return bucket
+def _name_by_text(counts: dict[Any, list[int]]) -> None:
+    """Join what was counted of tracks that are integers to that of their decimal texts."""
+    for number in [track_id for track_id in counts if type(track_id) is int]:
+        counts[str(number)] = [sum(pair) for pair in zip(counts.pop(number), counts[str(number)], strict=True)]
 
 
 def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
@@ -296,3 +238,9 @@ def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
         return EPOCH + timedelta(milliseconds=timestamp_ms) + tolerance if timestamp_ms >= 0 else never
     except OverflowError:  # a producer may write any 64 bits
         return never
+
+
+def _earliest(records: Sequence[LogRecord], tolerance: timedelta) -> datetime:
+    """The latest event time that all of these records may hold."""
+    timestamps = [record.timestamp for record in records if record.timestamp >= 0]
+    return _latest(min(timestamps, default=-1), tolerance)

@@ -64,6 +64,11 @@ class Experiment:
         return min([(-math.log(_draw(arm + user)) / weight, name) for arm, weight, name in self._arms])[1]
 
     @property
+    def group_names(self) -> tuple[str, ...]:
+        """The groups that somebody can be in, sorted."""
+        return tuple(sorted(name for _, _, name in self._arms))
+
+    @property
     def fingerprint(self) -> str:
         """Of what decides assignment within a week: not models or weeks, so that those may change while counting."""
         weights = sorted((group.name, float(group.weight)) for group in self.groups)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from features.duplicates import Origin
-from features.tally import SetAside
+from features.parts import SetAside
 from producers.kafka import KafkaConfig
 from producers.publisher import Message, Publisher
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from features.duplicates import Headers
-from features.tally import Rules
+from features.rules import Rules
 from features.weeks import Calendar, ChartWeek
 
 MONDAY = datetime(2023, 6, 12, tzinfo=UTC)  # 2023-W24 begins
@@ -57,6 +57,7 @@ class Halves:
     """An experiment that puts users of an even length in one group, the others in another."""
 
     fingerprint: str = "00000000000000aa"
+    group_names: tuple[str, ...] = ("even", "odd")
 
     def group_of(self, user_id: str) -> str:
         return "even" if len(user_id) % 2 == 0 else "odd"

@@ -13,12 +13,13 @@ from consumers.kafka import TopicWatch, end_offsets
 from consumers.log import PartitionLog
 from consumers.loop import Consumer
 from consumers.sessions import deciding, fence_settings
-from features.store import COUNTS, CounterStore
+from features.store import CounterStore
 from hitparade import wiring
 from hitparade.settings import Settings
 from producers.publisher import Message, Publisher
 from producers.topics import ensure_topics, topic_specs
 from tests.faults.known import known_log
+from tests.stored import packed, stored
 
 PARTITIONS = 2
 
@@ -89,25 +90,20 @@ class Counted:
 
     def biggest(self) -> tuple[str, str, str]:
         """Week, group and track of the biggest counter of partition 0, the earlier one where two are equal."""
-        found = sorted(
-            (-plays, week, group, track)
-            for week, group in self.store.fences([0])[0].touched
-            for slice_ in range(self.settings.slices)
-            for track, (plays, _, _) in self.store.bucket(0, week, group, slice_).items()
-        )
+        found = sorted((-plays, *name) for name, (plays, _, _) in stored(self.store, 0).items())
         return found[0][1:]
 
-    def bucket(self, week: str, group: str, track: str) -> str:
+    def bucket(self, week: str, track: str) -> str:
         """The key that holds a track of partition 0."""
-        return self.key(f"week:{week}:{group}:{self.store.slice_of(track)}")
+        return self.key(f"week:{week}:{self.store.slice_of(track)}")
 
     def change(self, by: int) -> tuple[str, str, str, int]:
         """Change the plays of the biggest counter; return what it is of, and its plays before."""
         week, group, track = self.biggest()
-        key = self.bucket(week, group, track)
-        packed: Any = self.redis.hget(key, track)
-        plays, skips, likes = COUNTS.unpack(packed)
-        self.redis.hset(key, track, COUNTS.pack(plays + by, skips, likes))
+        counts = list(self.store.bucket(0, week, self.store.slice_of(track))[track])
+        place = 3 * self.store.fences([0])[0].groups[week].index(group)
+        plays, counts[place] = counts[place], counts[place] + by
+        self.redis.hset(self.bucket(week, track), track, packed(*counts))
         return week, group, track, plays
 
 

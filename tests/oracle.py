@@ -5,14 +5,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
-from features.tally import LogRecord
+from features.parts import LogRecord
 
 WHITESPACE = b" \t\r\n"
 COUNTED = ("play", "skip", "like")
 IGNORED = ("advertisment", "advertisement", "buy_premium", "exposure")
+RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)?", re.ASCII
+)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 
 Event = tuple[datetime, str, str, int]
 Bucket = tuple[str, str, str]  # week, group, track
@@ -39,8 +45,8 @@ def split(value: bytes) -> list[bytes]:
     return found if is_array else [value]
 
 
-def judge(element: bytes | None) -> Event | str:
-    """A counted event as (time, user, track, kind), or why it is none."""
+def judge(element: bytes | None, zone: tzinfo = UTC) -> Event | str:
+    """A counted event as (time, user, track, kind), or why it is none; a time that names no zone is in this one."""
     try:
         found = json.loads((element or b"").decode(), parse_constant=_refuse, parse_int=_long)
     except (ValueError, RecursionError):
@@ -53,10 +59,10 @@ def judge(element: bytes | None) -> Event | str:
     if kind.lower() in IGNORED:
         return "ignored"
     track, user = _id(found.get("track_id")), _id(found.get("user_id"))
-    time = _time(found.get("timestamp"))
-    if not track or not user or not time:
+    instant = _instant(found.get("timestamp"), zone)
+    if not track or not user or not instant:
         return "track_id" if not track else "user_id" if not user else "timestamp"
-    return time, user, track, COUNTED.index(kind.lower())
+    return instant, user, track, COUNTED.index(kind.lower())
 
 
 def _refuse(constant: str) -> None:
@@ -82,12 +88,36 @@ def _id(value: Any) -> str | None:
     return None if any("\ud800" <= char <= "\udfff" for char in text) else text
 
 
-def _time(value: Any) -> datetime | None:
+def _instant(value: Any, zone: tzinfo) -> datetime | None:
     try:
-        time = datetime.fromisoformat(value)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        found = RFC_3339.fullmatch(value)
+        shown = (found and _to_the_nearest(*found.groups())) or datetime.fromisoformat(value)
+        return shown.astimezone(UTC) if shown.tzinfo else _first_shown(shown, zone)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _to_the_nearest(day: str, clock: str, fraction: str | None, offset: str | None) -> datetime | None:
+    """To the nearest microsecond, a half goes up; None where that is in the year 10000."""
+    digits = (fraction or "0").ljust(7, "0")
+    micros = int(digits[:6]) + (digits[6] >= "5")
+    try:
+        return datetime.fromisoformat(f"{day}T{clock}{(offset or '').upper()}") + micros * MICROSECOND
+    except OverflowError:
+        return None
+
+
+def _first_shown(shown: datetime, zone: tzinfo) -> datetime:
+    """The first instant at which the clocks of a zone show this, or would have, had they not been set forward."""
+    as_utc = shown.replace(tzinfo=UTC)
+    near = [as_utc + step for step in (-DAY, DAY) if 1 < shown.year < 9999 or (step > 0 * DAY) == (shown.year == 1)]
+    offsets = [instant.astimezone(zone).utcoffset() or timedelta() for instant in near]
+    found = [instant for instant in (as_utc - offset for offset in offsets) if _shown(instant, zone) == shown]
+    return min(found, default=as_utc - offsets[0])
+
+
+def _shown(instant: datetime, zone: tzinfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None)
 
 
 @dataclass
@@ -97,8 +127,32 @@ class Totals:
     counts: dict[Bucket, list[int]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     aside: list[tuple[str, str, int, int, bytes | None]] = field(default_factory=list)
-    touched: dict[tuple[str, str], int] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
     stream_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Where weeks begin, and in which zone; the zone of a time that names none."""
+
+    first_weekday: int = 0
+    zone: tzinfo = UTC
+    event_zone: tzinfo = UTC
+
+    def first_day(self, instant: datetime) -> date | None:
+        """Back to the last first weekday, day by day; None where that week is not wholly in the years 1 to 9999."""
+        try:
+            day = instant.astimezone(self.zone).date()
+            while day.weekday() != self.first_weekday:
+                day -= DAY
+            for border in (day, day + 7 * DAY):
+                datetime.combine(border, time(), self.zone).astimezone(UTC)
+        except OverflowError:
+            return None
+        return day
+
+
+UTC_FROM_MONDAY = Chart()
 
 
 def _halves(user: str) -> str:
@@ -113,8 +167,9 @@ def recount(
     group_of: Callable[[str], str] = _halves,
     topic: str = "",
     duplicate_hours: int = 0,
+    chart: Chart = UTC_FROM_MONDAY,
 ) -> Totals:
-    """Count a partition's log in weeks from Monday, UTC.
+    """Count a partition's log.
 
     What was set aside has the offset and index of its origin where it is a replay of a letter of `topic`.
     """
@@ -122,11 +177,12 @@ def recount(
     for record in log:
         origin = _origin(record, topic)
         for index, element in enumerate([None] if record.value is None else split(record.value)):
-            latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=record.timestamp) + tolerance
-            verdict = judge(element)
+            verdict = judge(element, chart.event_zone)
+            if isinstance(verdict, tuple) and _is_future(verdict[0], record.timestamp, tolerance):
+                verdict = "future"
             if isinstance(verdict, tuple):
                 names = seen.names(element, record.value, origin, index)
-                verdict = _settle(totals, seen, names, verdict, record, latest, weeks_kept, group_of)
+                verdict = _settle(totals, seen, names, verdict, record.offset + 1, chart, weeks_kept, group_of)
             if verdict in ("counted", "ignored", "duplicate"):
                 totals.outcomes[verdict] += 1
                 continue
@@ -135,9 +191,9 @@ def recount(
             totals.outcomes["dead:" + verdict] += kind == "dead"
             place = origin[1:] if origin and element == record.value else (record.offset, index)
             totals.aside.append((kind, verdict, *place, element))
-    oldest = _oldest(totals.stream_time, weeks_kept)
+    oldest = _oldest(totals.stream_time, weeks_kept, chart)
     totals.counts = {bucket: counts for bucket, counts in totals.counts.items() if bucket[0] >= oldest}
-    totals.touched = {bucket: offset for bucket, offset in totals.touched.items() if bucket[0] >= oldest}
+    totals.touched = {week: offset for week, offset in totals.touched.items() if week >= oldest}
     totals.outcomes = +totals.outcomes
     return totals
 
@@ -151,7 +207,7 @@ class Seen:
 
     def names(self, element: bytes | None, value: bytes | None, origin: Origin | None, index: int) -> list[object]:
         """What an event can be known by."""
-        fields = json.loads((element or b"").decode())
+        fields = json.loads((element or b"").decode(), parse_int=_long)
         by_id = _id(fields.get("event_id")) if self.hours else None
         return [name for name in (by_id, origin and (origin, value, index)) if name]
 
@@ -163,7 +219,7 @@ class Seen:
 
     def generation(self, stream_time: datetime | None) -> int:
         """Which span of so many hours since 1970 stream time is in."""
-        since = (stream_time or datetime.min.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+        since = (stream_time or datetime.min.replace(tzinfo=UTC)) - EPOCH
         return (since.days * 24 + since.seconds // 3600) // (self.hours or 1)
 
 
@@ -175,40 +231,44 @@ def _origin(record: LogRecord, topic: str) -> Origin | None:
     return int(numbers[0]), int(numbers[1]), int(numbers[2])
 
 
+def _is_future(instant: datetime, timestamp_ms: int, tolerance: timedelta) -> bool:
+    return timestamp_ms >= 0 and (instant - EPOCH - tolerance) // MICROSECOND > timestamp_ms * 1000
+
+
 def _settle(
     totals: Totals,
     seen: Seen,
     names: list[object],
     event: Event,
-    record: LogRecord,
-    latest: datetime,
+    next_offset: int,
+    chart: Chart,
     weeks_kept: int,
     group_of: Callable[[str], str],
 ) -> str:
-    time, user, track, kind = event
-    if record.timestamp >= 0 and time > latest:
-        return "future"
-    if time.date() >= date(9999, 12, 27):  # that week ends in the year 10000
+    instant, user, track, kind = event
+    first_day, group = chart.first_day(instant), group_of(user)
+    if first_day is None:
         return "timestamp"
-    week, group = _week(time), group_of(user)
-    if week < _oldest(totals.stream_time, weeks_kept):
+    week = _name(first_day)
+    if week < _oldest(totals.stream_time, weeks_kept, chart):
         return "late"
     if any(seen.knows(name, totals.stream_time) for name in names):
         return "duplicate"
-    totals.stream_time = max(time, totals.stream_time or time)
+    totals.stream_time = max(instant, totals.stream_time or instant)
     totals.counts.setdefault((week, group, track), [0, 0, 0])[kind] += 1
-    totals.touched[week, group] = record.offset + 1
+    totals.touched[week] = next_offset
     seen.counted_in |= dict.fromkeys(names, seen.generation(totals.stream_time))
     return "counted"
 
 
-def _oldest(stream_time: datetime | None, weeks_kept: int) -> str:
+def _oldest(stream_time: datetime | None, weeks_kept: int, chart: Chart) -> str:
     """The name of the oldest week kept."""
-    if stream_time is None or stream_time - datetime.min.replace(tzinfo=UTC) < timedelta(weeks=weeks_kept):
+    newest = stream_time and chart.first_day(stream_time)
+    if newest is None or newest - date.min < timedelta(weeks=weeks_kept - 1):
         return ""
-    return _week(stream_time - timedelta(weeks=weeks_kept - 1))
+    return _name(newest - timedelta(weeks=weeks_kept - 1))
 
 
-def _week(time: datetime) -> str:
-    year, week, _ = time.isocalendar()
+def _name(first_day: date) -> str:
+    year, week, _ = first_day.isocalendar()
     return f"{year:04}-W{week:02}"

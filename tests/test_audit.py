@@ -15,7 +15,7 @@ from consumers.recount import Recount
 from consumers.sessions import deciding
 from consumers.source import Batch
 from features.duplicates import Origin
-from features.store import COUNTS, CounterStore
+from features.store import CounterStore
 from hitparade import wiring
 from hitparade.embedded import Embedded
 from tests.builders import MONDAY, WEEK, Record, millis, play, rules, wire
@@ -23,6 +23,7 @@ from tests.builders_counting import PARTITIONS, Counted, counted_on, running
 from tests.commands import Ended, run
 from tests.faults.known import known_log
 from tests.servers import wait_until
+from tests.stored import packed
 
 
 @pytest.fixture
@@ -93,29 +94,42 @@ def test_a_counter_that_was_changed_is_named_with_both_sides(
 
 
 def missing(counted: Counted) -> str:
-    week, group, track = counted.biggest()
-    counted.redis.hdel(counted.bucket(week, group, track), track)
+    week, _, track = counted.biggest()
+    counted.redis.hdel(counted.bucket(week, track), track)
     return track
 
 
 def too_many(counted: Counted) -> str:
-    week, group, _ = counted.biggest()
-    counted.redis.hset(counted.bucket(week, group, "invented"), "invented", COUNTS.pack(0, 2, 0))
+    week, *_ = counted.biggest()
+    counted.redis.hset(counted.bucket(week, "invented"), "invented", packed(0, 0, 0, 0, 2, 0))
     return "invented"
 
 
 def in_a_wrong_slice(counted: Counted) -> str:
-    week, group, track = counted.biggest()
-    right = counted.bucket(week, group, track)
-    packed = counted.redis.hget(right, track)
+    week, _, track = counted.biggest()
+    right = counted.bucket(week, track)
+    counts = counted.redis.hget(right, track)
     counted.redis.hdel(right, track)
-    counted.redis.hset(right[:-1] + str(1 - int(right[-1])), track, packed)
+    counted.redis.hset(right[:-1] + str(1 - int(right[-1])), track, counts)
     return track
 
 
+def in_the_other_group(counted: Counted) -> str:
+    week, _, track = counted.biggest()
+    counts = counted.store.bucket(0, week, counted.store.slice_of(track))[track]
+    counted.redis.hset(counted.bucket(week, track), track, packed(*counts[3:], *counts[:3]))
+    return track
+
+
+def too_few(counted: Counted) -> str:
+    week, _, track = counted.biggest()
+    counted.redis.hset(counted.bucket(week, track), track, packed(1, 1, 1))
+    return f"Redis holds 3 counts of track {track} in week {week}, expected 6"
+
+
 def no_count(counted: Counted) -> str:
-    week, group, _ = counted.biggest()
-    counted.redis.hset(counted.bucket(week, group, "empty"), "empty", COUNTS.pack(0, 0, 0))
+    week, *_ = counted.biggest()
+    counted.redis.hset(counted.bucket(week, "empty"), "empty", packed(*[0] * 6))
     return "Redis holds track empty in week"
 
 
@@ -131,20 +145,43 @@ def stream_time(counted: Counted) -> str:
 
 
 def a_touch(counted: Counted) -> str:
-    week, group, _ = counted.biggest()
-    counted.redis.hset(counted.key("fence"), f"bucket:{week}:{group}", "1")
-    return f"week {week}, group {group}: last touched before offset 1, the log says"
+    week, *_ = counted.biggest()
+    counted.redis.hset(counted.key("fence"), f"bucket:{week}", "1")
+    return f"week {week}: last touched before offset 1, the log says"
+
+
+def other_groups(counted: Counted) -> str:
+    week, *_ = counted.biggest()
+    counted.redis.hset(counted.key("fence"), f"groups:{week}", "treatment,control")
+    return f"week {week}: its groups are treatment, control, the log says control, treatment"
+
+
+def no_groups(counted: Counted) -> str:
+    week, *_ = counted.biggest()
+    counted.redis.hdel(counted.key("fence"), f"groups:{week}")
+    return f"week {week}: its groups are unknown, the log says control, treatment"
+
+
+def a_week_of_nothing(counted: Counted) -> str:
+    counted.redis.hset(counted.key("fence"), "bucket:2023-W53", "1")
+    counted.redis.hset(counted.key("week:2023-W53:0"), "t", packed(1, 0, 0))
+    return "Redis holds 3 counts of track t in week 2023-W53, expected 0"
 
 
 def fallen_out(counted: Counted) -> str:
-    counted.redis.hset(counted.key("fence"), "bucket:2023-W01:control", "1")
+    counted.redis.hset(counted.key("fence"), "bucket:2023-W01", "1")
     counted.redis.hset(counted.key("fence"), "experiment:2023-W01", fingerprint(counted))
     return "week 2023-W01 should have fallen out: 6 weeks are kept"
 
 
 def stray(counted: Counted) -> str:
-    counted.redis.hset(counted.key("week:2023-W24:nobody:1"), "t", COUNTS.pack(1, 0, 0))
-    return "week:2023-W24:nobody:1 is named by no fence"
+    counted.redis.hset(counted.key("week:2023-W24:2"), "t", packed(*[1] * 6))
+    return "week:2023-W24:2 is named by no fence"
+
+
+def of_an_old_layout(counted: Counted) -> str:
+    counted.redis.hset(counted.key("week:2023-W24:control:1"), "t", packed(1, 0, 0))
+    return "week:2023-W24:control:1 is named by no fence"
 
 
 def no_fence(counted: Counted) -> str:
@@ -179,7 +216,8 @@ def fingerprint(counted: Counted) -> str:
 
 
 SPOILED = [missing, too_many, in_a_wrong_slice, no_count, a_tally, stream_time, a_touch, fallen_out, stray, no_fence]
-SPOILED += [beyond_its_end, another_topic, other_slices, another_experiment]
+SPOILED += [beyond_its_end, another_topic, other_slices, another_experiment, in_the_other_group, too_few, other_groups]
+SPOILED += [no_groups, a_week_of_nothing, of_an_old_layout]
 
 
 @pytest.mark.parametrize("spoil", SPOILED)
@@ -196,7 +234,7 @@ def test_whatever_is_spoiled_in_redis_is_found_and_named(
 
 def test_only_the_weeks_asked_for_are_compared(counted: Counted, audit: Callable[..., Ended]) -> None:
     week = counted.change(1)[0]
-    others = {name for name, _ in counted.store.fences([0])[0].touched} - {week}
+    others = counted.store.fences([0])[0].touched.keys() - {week}
     assert audit(counted, *sorted(others)).code == 0
     ended = audit(counted, week)
     assert (ended.code, f"The log against Redis: {week}" in ended.out) == (1, True)
@@ -223,7 +261,7 @@ def counted_of_weeks_gone(counted: Counted) -> int:
     with PartitionLog(counted.settings.kafka, counted.topic, 0, 0) as log:
         for batch in log.read_to(fence.next_offset):
             recount.add(batch)
-    kept = sum(sum(c) for name in recount.touched for s in range(2) for c in recount.bucket(name, s).values())
+    kept = sum(sum(c) for week in recount.touched for s in range(2) for c in recount.bucket(week, s).values())
     return fence.tallies["counted"] - kept
 
 
@@ -319,16 +357,18 @@ def test_a_recount_is_what_the_script_does_in_redis(redis: Redis, prefix: str) -
     sets = {key.decode().split("}:ids:")[1] for key in redis.scan_iter(f"{{hp:{prefix}:0}}:ids:*")}
     assert recount._ids.keys() == sets, "what is remembered does not grow with the log"
     assert (recount.touched, recount.stream_time) == (fence.touched, fence.stream_time)
-    for name in fence.touched:
+    assert recount.groups == fence.groups
+    for week in fence.touched:
         for slice_ in range(3):
-            assert recount.bucket(name, slice_) == store.bucket(0, *name, slice_)
+            recounted = {track_id: tuple(counts) for track_id, counts in recount.bucket(week, slice_).items()}
+            assert recounted == store.bucket(0, week, slice_)
 
 
 def test_a_recount_keeps_only_the_counts_of_the_weeks_wanted() -> None:
     recount = Recount(rules(), 0, lambda track_id: 0, {"2023-W25"})
     recount.add(Batch(0, 0, 3, [Record(0, play(0)), Record(1, play(1)), Record(2, play(2))]))
-    assert recount.bucket(("2023-W25", "odd"), 0) == {"a": (1, 0, 0)}
-    assert recount.bucket(("2023-W24", "odd"), 0) == {}
+    assert recount.bucket("2023-W25", 0) == {"a": [0, 0, 0, 1, 0, 0]}
+    assert recount.bucket("2023-W24", 0) == {}
     assert len(recount.touched) == 3
 
 

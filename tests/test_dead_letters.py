@@ -16,7 +16,7 @@ from consumers.kafka import end_offsets
 from consumers.letters import Letter
 from features.duplicates import Origin
 from features.events import CAUSES
-from features.tally import SetAside
+from features.parts import SetAside
 from hitparade import wiring
 from hitparade.letters import Replayable
 from hitparade.settings import Settings
@@ -26,6 +26,7 @@ from tests.builders import Record, array, millis, play, wire
 from tests.commands import Ended, end, nothing_left_running, run, start
 from tests.oracle import recount
 from tests.servers import wait_until
+from tests.stored import stored
 from tests.test_counting import PARTITIONS, count, environment, records, send
 
 Capture = pytest.CaptureFixture[str]
@@ -37,7 +38,7 @@ UNREADABLE = b'{"track_id": "\xff"}'
 @pytest.fixture
 def env(kafka: str, redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Settings of each broker in turn, in this process too."""
-    env = environment(kafka, redis_url, prefix, tmp_path)
+    env = environment(kafka, "kafka-python", redis_url, prefix, tmp_path)
     for name in os.environ:
         if name.startswith("HITPARADE_"):
             monkeypatch.delenv(name)
@@ -86,10 +87,8 @@ def plays_of(settings: Settings, partition: int, time: datetime) -> Counter[str]
     """Plays of the week that holds a time, by track."""
     store, week = wiring.session_store(settings), settings.calendar.week_of(time).name
     found: Counter[str] = Counter()
-    for group in ("control", "treatment"):
-        for slice_ in range(store.slices):
-            for track, (plays, _, _) in store.bucket(partition, week, group, slice_).items():
-                found[track] += plays
+    for (name, _, track), (plays, _, _) in stored(store, partition).items():
+        found[track] += plays if name == week else 0
     return found
 
 

@@ -21,15 +21,17 @@ from features.contracts import SessionEventContract
 from features.duplicates import Headers, Origin, ids_in
 from features.events import RawEvent, decode, event_id
 from features.fence import OUTCOMES, accounted
+from features.parts import Part, SetAside
 from features.store import CounterStore, Fenced
-from features.tally import Part, SetAside, tally
+from features.tally import tally
 from hitparade.pipeline import accounting
 from hitparade.processes import HOST
 from hitparade.settings import Settings
 from tests.builders import MONDAY, WEEK, Record, array, log_of, millis, play, rules, wire
 from tests.oracle import Totals, recount, split
+from tests.stored import stored
 from tests.test_events import IDS, JUNK
-from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, drain, stored
+from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, drain
 from tests.test_store import SETTINGS, bucket, everything, part
 from tests.test_store import loose as loose  # fixtures
 from tests.test_store import store as store
@@ -173,8 +175,8 @@ def test_a_duplicate_changes_nothing_but_its_tally() -> None:
     twice, once = ([event("x"), *more, play(0.1)] for more in ([event("x", 1, track_id="b")], []))
     one, other = count(log_of(twice)), count(log_of(once))
     assert (one.counts, one.stream_time, one.aside) == (other.counts, other.stream_time, [])
-    assert one.touched == {("2023-W24", "odd"): 3}
-    assert count(log_of([event("x"), event("x")])).touched == {("2023-W24", "odd"): 1}
+    assert one.touched == {"2023-W24": 3}
+    assert count(log_of([event("x"), event("x")])).touched == {"2023-W24": 1}
 
 
 def test_dead_comes_before_late_and_late_before_duplicate() -> None:

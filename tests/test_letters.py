@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumers.kafka import read_to_end
-from features.tally import SetAside
+from features.parts import SetAside
 from producers.letters import Letters
 from producers.publisher import NotAcknowledged
 from producers.topics import TopicSpec, ensure_topics

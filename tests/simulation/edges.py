@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from features.connect import StoreUnavailable
 from features.fence import Fence
-from features.tally import Part, SetAside
+from features.parts import Part, SetAside
 from producers.publisher import NotAcknowledged
 from tests.simulation.judge import check, check_the_beginning, identity
 

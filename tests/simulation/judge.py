@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from features.fence import Fence
-from features.tally import SetAside
+from features.parts import SetAside
 from tests.simulation.logs import Letter, truth
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def check(world: "World", partition: int, before: Fence | None) -> None:
     must_equal(fence.tallies, expected.outcomes, f"{where}tallies")
     must_equal(fence.touched, expected.touched, f"{where}touched")
     must_equal(fence.stream_time, expected.stream_time, f"{where}stream time")
-    must_equal(fence.experiments.keys(), {week for week, _ in fence.touched}, f"{where}experiments")
+    must_equal(fence.experiments.keys(), fence.touched.keys(), f"{where}experiments")
+    must_equal(fence.groups.keys(), fence.touched.keys(), f"{where}groups")
     if before and before.stream_time and (fence.stream_time or before.stream_time) < before.stream_time:
         raise Wrong(f"{where}stream time went back from {before.stream_time} to {fence.stream_time}")
     if any(end > log.start or not world.accepts_loss for _, end in counted.lost):

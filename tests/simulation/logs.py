@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 
 from features.duplicates import Origin
-from features.tally import Rules
+from features.rules import Rules
 from tests.builders import MONDAY, WEEK, Record, array, millis, rules, wire
 from tests.oracle import Bucket, recount
 
@@ -45,7 +45,7 @@ class Truth:
 
     counts: Mapping[Bucket, tuple[int, ...]]
     outcomes: Mapping[str, int]
-    touched: Mapping[tuple[str, str], int]
+    touched: Mapping[str, int]
     stream_time: datetime | None
     letters: frozenset[Letter]
 

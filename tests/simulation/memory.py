@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from features.duplicates import REPLAYED
 from features.fence import Fence
+from features.parts import Part
 from features.store import Fenced, TopicChanged
-from features.tally import Part
 from tests.oracle import Bucket
 from tests.simulation.logs import Range
+from tests.stored import by_group
 
 Ids = Mapping[str, frozenset[bytes]]
 
@@ -46,7 +47,7 @@ class MemoryStore:
 
     def init(self, partition: int, next_offset: int, topic_id: str, settings: Mapping[str, str]) -> Fence:
         if partition not in self.partitions:
-            fence = Fence(next_offset, topic_id, None, dict(settings), {}, {}, {})
+            fence = Fence(next_offset, topic_id, None, dict(settings), {}, {}, {}, {})
             self.partitions[partition] = Counted(fence, began=next_offset)
         return self.partitions[partition].fence
 
@@ -86,18 +87,19 @@ class MemoryStore:
 
 def _added(counted: Counted, part: Part) -> Counted:
     fence, counts = counted.fence, dict(counted.counts)
-    touched, experiments = dict(fence.touched), dict(fence.experiments)
+    touched, experiments, groups = dict(fence.touched), dict(fence.experiments), dict(fence.groups)
     for bucket in part.buckets:
-        touched[bucket.week, bucket.group] = bucket.touched
+        touched[bucket.week] = bucket.touched
         experiments[bucket.week] = bucket.fingerprint
-        for track_id, (plays, skips, likes) in bucket.counts.items():
-            name = bucket.week, bucket.group, track_id
+        groups[bucket.week] = bucket.groups
+        for name, deltas in by_group(bucket):
             old = counts.get(name, (0, 0, 0))
-            counts[name] = (old[0] + plays, old[1] + skips, old[2] + likes)
+            counts[name] = (old[0] + deltas[0], old[1] + deltas[1], old[2] + deltas[2])
     if part.horizon:
         counts = {name: found for name, found in counts.items() if name[0] >= part.horizon}
-        touched = {name: offset for name, offset in touched.items() if name[0] >= part.horizon}
+        touched = {week: offset for week, offset in touched.items() if week >= part.horizon}
         experiments = {week: fingerprint for week, fingerprint in experiments.items() if week >= part.horizon}
+        groups = {week: names for week, names in groups.items() if week >= part.horizon}
     fence = replace(
         fence,
         next_offset=part.end,
@@ -105,6 +107,7 @@ def _added(counted: Counted, part: Part) -> Counted:
         tallies=Counter(fence.tallies) + part.tallies,
         touched=touched,
         experiments=experiments,
+        groups=groups,
     )
     lost = ((part.start, part.end),) if part.tallies["lost"] else ()
     return Counted(fence, counts, _remembered(counted.ids, part), counted.began, counted.lost + lost)

@@ -27,10 +27,11 @@ class Edit(NamedTuple):
 
 
 SEND = "self.letters.send(batch.partition, part.set_aside)"
-APPLY = "self.store.apply(batch.partition, identity, part)"
+SEND_APPLIED = "self.letters.send(applying.partition, applying.part.set_aside)"
+DONE = "applying.done.result()"
 TALLY = "tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)"
-APPLIED = "self.source.applied(batch.partition, part.end)"
-SWALLOWED = f"try:\n            {APPLY}\n        except {{}}:\n            pass"
+FINISHED = "self.tallies += applying.part.tallies"
+SWALLOWED = f"try:\n        {DONE}\n    except {{}}:\n        pass"
 TALLIED_FIRST = """before, tallies = counted, Counter(counted.fence.tallies) + part.tallies
     self.partitions[partition] = counted = replace(counted, fence=replace(counted.fence, tallies=tallies))
     self.refuse(counted.fence, topic_id, part)
@@ -70,7 +71,7 @@ MUTANTS: dict[str, list[Edit]] = {
     "a Redis that went back is noticed only by what it refuses": [NOBODY_COMPARES],
     "letters are sent after the counters": [
         Edit(Consumer, "drain", SEND, "pass"),
-        Edit(Consumer, "drain", APPLIED, f"{SEND}; {APPLIED}"),
+        Edit(Consumer, "_finish", FINISHED, f"{FINISHED}; {SEND_APPLIED}"),
     ],
     "late letters are not sent": [
         Edit(
@@ -78,11 +79,11 @@ MUTANTS: dict[str, list[Edit]] = {
         )
     ],
     "a time-out is taken for success, and nobody compares": [
-        Edit(Consumer, "drain", APPLY, SWALLOWED.format("StoreUnavailable")),
+        Edit(Consumer, "_finish", DONE, SWALLOWED.format("StoreUnavailable")),
         NOBODY_COMPARES,
     ],
     "a refused part is dropped, and nobody compares": [
-        Edit(Consumer, "drain", APPLY, SWALLOWED.format("Fenced")),
+        Edit(Consumer, "_finish", DONE, SWALLOWED.format("Fenced")),
         NOBODY_COMPARES,
     ],
     "late is decided by the latest event of the batch": [
@@ -98,8 +99,8 @@ MUTANTS: dict[str, list[Edit]] = {
         Edit(
             Source,
             "poll",
-            "end = self._position(partition)",
-            "end = max([r.offset + 1 for r in found.get(self._at(partition), ())], default=start)",
+            "for partition, start, end, records in spans if",
+            "for partition, start, _, records in spans for end in [max([r.offset + 1 for r in records] or [start])] if",
         )
     ],
     "nobody watches for partitions that stand still": [Edit(Watchdog, "suspects", "return suspects", "return []")],

@@ -7,6 +7,7 @@ goes back: so it becomes a zombie in the middle of a batch without a thread. Eve
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,6 +57,28 @@ class Turns(threading.Event):
         return False
 
 
+class OnItsWay(Future[None]):
+    """Something that is done at once, or not before somebody waits for it; of a power cut both may be true."""
+
+    def __init__(self, world: "World", action: Callable[[], None]) -> None:
+        super().__init__()
+        self._action: Callable[[], None] | None = action
+        if world.haste.random() < 0.5:
+            self._do()
+
+    def _do(self) -> None:
+        action, self._action = self._action, None
+        if action:
+            try:
+                self.set_result(action())
+            except Exception as cause:
+                self.set_exception(cause)
+
+    def result(self, timeout: float | None = None) -> None:
+        self._do()
+        return super().result(0)
+
+
 @dataclass(eq=False)
 class Member:
     """A replica: a consumer, or none for as long as it is down."""
@@ -65,7 +88,8 @@ class Member:
 
     @property
     def client(self) -> Client | None:
-        return self.consumer.source.consumer if self.consumer else None
+        client: Any = self.consumer.source.client if self.consumer else None
+        return client.consumer if client else None
 
 
 def shown(value: object) -> str:
@@ -91,6 +115,7 @@ class World:
     def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
         self.seed = seed
         self.random = random.Random(f"seed {seed}")
+        self.haste = random.Random(f"haste {seed}")
         self._tell = tell
         self.now = 0.0
         self.is_calm = False
@@ -219,7 +244,7 @@ class World:
         most_tracks = self.random.choice((1, 2, 5000))
         rules = rules_of(self.seed // SEEDS_PER_LOG)
         consumer = session_consumer(source, store, letters, rules, self.accepts_loss, most_tracks)
-        return replace(consumer, clock=self.monotonic)
+        return replace(consumer, clock=self.monotonic, submit=partial(OnItsWay, self))
 
     def lose(self, member: Member) -> None:
         """Let a member be gone; the group may notice at once, or much later."""

@@ -1,0 +1,94 @@
+"""What counting reads, records of a log, and what it makes of them: what to add and what to set aside."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from features.duplicates import Headers, Origin
+
+
+class LogRecord(Protocol):
+    """What is read of a Kafka record."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since 1970, negative where there is none."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What it was partitioned by."""
+
+    @property
+    def value(self) -> bytes | None:
+        """One event or an array of them; anything, from outside."""
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values; those of an Origin make it a replay."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What to add in one week: each track's plays, skips and likes of the first group, of the second, and so on.
+
+    touched is the offset after the last record in it.
+    """
+
+    week: str
+    groups: tuple[str, ...]
+    fingerprint: str
+    counts: dict[str, list[int]]
+    touched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An event that was not counted, by its own bytes; topic is `late` or `dead`, index its place in its array.
+
+    origin, of a replay, is where it was first read.
+    """
+
+    topic: str
+    cause: str
+    offset: int
+    index: int
+    key: bytes | None
+    value: bytes | None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A track as its record has it; an empty value is a track that was taken down."""
+
+    track_id: str
+    timestamp: int
+    offset: int
+    value: str
+
+
+@dataclass(slots=True)
+class Part:
+    """What a span [start, end) of one partition changes: all of it in one step, or nothing.
+
+    since is the stream time at start. horizon, where not empty, names the oldest week still kept: the buckets of older
+    ones are removed. ids are to be remembered, by set; kept, where not empty, or with a horizon, are the generations of
+    them that are not removed.
+    """
+
+    start: int
+    end: int
+    stream_time: datetime | None
+    horizon: str = ""
+    buckets: list[Bucket] = field(default_factory=list)
+    entries: list[CatalogueEntry] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    tallies: Counter[str] = field(default_factory=Counter)
+    ids: dict[str, list[bytes]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    since: datetime | None = None
