@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves on Tansu
 MAX_POLL_RECORDS = 2000
 TOPIC_CHECK_S = 1.0
-LONGEST_HEARTBEAT_MS = 3000  # by their heartbeats members learn that the group changes, however long a session lasts
+LONGEST_HEARTBEAT_MS = 500  # by their heartbeats members learn that the group changes, however long a session lasts
 LONGEST_JOIN_S = 6.0  # Tansu takes half of the session time-out
 ADMIN = {
     "bootstrap_timeout_ms": 12_000,
@@ -66,9 +66,13 @@ def available(kafka: KafkaConfig) -> Iterator[None]:
     try:
         yield
     except KafkaError as cause:
-        where = kafka.get("bootstrap_servers", "")
-        address = where if isinstance(where, str) else ",".join(where)
-        raise KafkaUnavailable(f"Kafka at {address} cannot serve now: {cause}") from cause
+        raise KafkaUnavailable(f"Kafka at {addresses(kafka)} cannot serve now: {cause}") from cause
+
+
+def addresses(kafka: KafkaConfig) -> str:
+    """Where the brokers are, as settings have it."""
+    where = kafka.get("bootstrap_servers", "")
+    return where if isinstance(where, str) else ",".join(where)
 
 
 @dataclass(frozen=True, slots=True)

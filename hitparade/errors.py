@@ -26,9 +26,10 @@ def failures() -> tuple[type[Exception], ...]:
     from features.connect import StoreUnavailable
     from features.history import HistoryError
     from features.reader import WeekError
+    from features.runners import RunnerError
     from hitparade.embedded import EmbeddedError
     from hitparade.steps import DemoError
-    from hitparade.wiring import UnsafeRedis
+    from hitparade.wiring import ClientMissing, UnsafeRedis
     from models.charts import ChartsError
     from models.scoring import ModelError
     from producers.files import SourceError
@@ -37,6 +38,7 @@ def failures() -> tuple[type[Exception], ...]:
 
     return (
         ChartsError,
+        ClientMissing,
         DeliveryError,
         DemoError,
         EmbeddedError,
@@ -49,6 +51,7 @@ def failures() -> tuple[type[Exception], ...]:
         OutputError,
         RebuildRefused,
         RunError,
+        RunnerError,
         SourceError,
         StoreUnavailable,
         TopicMissing,

@@ -7,23 +7,25 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from consumers.kafka import TopicWatch
-from consumers.source import Source
-from features.connect import connect, unsafe_settings
-from features.store import CounterStore
-from hitparade.settings import Settings, zone
+from hitparade.settings import PREFIX, Settings, zone
 
 if TYPE_CHECKING:
+    import argparse
+
+    from consumers.client import OpenClient
     from consumers.evaluations import Evaluations
     from consumers.loop import Consumer
     from consumers.playlists import PlaylistLog
     from consumers.runs import Runs
     from consumers.schedule import Triggers
     from consumers.snapshot import Snapshot
+    from consumers.source import Source
     from consumers.weekly import WeeklyRun
     from features.history import History
     from features.reader import CounterReader
-    from features.tally import Rules
+    from features.rules import Rules
+    from features.runners import Runner
+    from features.store import CounterStore
     from models.experiments import Experiments
     from models.registry import Registry
 
@@ -32,14 +34,25 @@ class UnsafeRedis(Exception):
     """This Redis could forget counters."""
 
 
+class ClientMissing(Exception):
+    """The Kafka client of the settings is not installed."""
+
+
 def session_store(settings: Settings) -> CounterStore:
     """The counters, without a look at whether Redis answers."""
-    return CounterStore(connect(settings.redis_url.get_secret_value()), settings.topics.sessions, settings.slices)
+    return _store(settings, settings.topics.sessions)
 
 
 def track_store(settings: Settings) -> CounterStore:
     """The catalogue, without a look at whether Redis answers."""
-    return CounterStore(connect(settings.redis_url.get_secret_value()), settings.topics.tracks, settings.slices)
+    return _store(settings, settings.topics.tracks)
+
+
+def _store(settings: Settings, topic: str) -> CounterStore:
+    from features.connect import connect
+    from features.store import CounterStore
+
+    return CounterStore(connect(settings.redis_url.get_secret_value()), topic, settings.slices)
 
 
 def check_safety(store: CounterStore) -> None:
@@ -49,6 +62,8 @@ def check_safety(store: CounterStore) -> None:
         UnsafeRedis: saying what is set wrong.
         StoreUnavailable: it does not answer.
     """
+    from features.connect import unsafe_settings
+
     if problems := unsafe_settings(store.client):
         raise UnsafeRedis(f"Redis is not safe for counters: {'; '.join(problems)}")
 
@@ -67,13 +82,12 @@ def session_consumer(settings: Settings, accept_loss: bool) -> Consumer:
 
 def rules(settings: Settings) -> Rules:
     """How session events are counted: one answer for all that count them."""
-    from consumers.sessions import remembered
-    from features.tally import Rules
+    from features.rules import Rules
     from models.experiments import load
 
     return Rules(
         settings.calendar,
-        remembered(load(settings.experiment_file, settings.calendar).in_force),
+        load(settings.experiment_file, settings.calendar).in_force,
         settings.weeks_kept,
         zone(settings.event_time_zone),
         settings.future_tolerance,
@@ -93,11 +107,36 @@ def track_consumer(settings: Settings, accept_loss: bool) -> Consumer:
 
 
 def _source(settings: Settings, topic: str, consumer: str) -> Source:
-    return Source(settings.kafka, topic, settings.topics.group(consumer), settings.session_timeout_ms)
+    from consumers.source import Source
+
+    group = settings.topics.group(consumer)
+    return Source(settings.kafka, topic, group, settings.session_timeout_ms, kafka_client(settings))
+
+
+def kafka_client(settings: Settings) -> OpenClient:
+    """What counting reads Kafka with.
+
+    Raises:
+        ClientMissing: its package is not installed.
+    """
+    if settings.kafka_client == "kafka-python":
+        from consumers.kafka_python import KafkaPython
+
+        return KafkaPython
+    try:
+        from consumers.confluent import Confluent
+    except ModuleNotFoundError as cause:
+        raise ClientMissing(
+            f"{settings.kafka_client} is not installed ({cause}): pip install -e '.[confluent]', or unset "
+            f"{PREFIX}KAFKA_CLIENT"
+        ) from cause
+    return Confluent
 
 
 def partitions_of(settings: Settings, topic: str) -> tuple[int, ...]:
     """The topic's partitions, ascending."""
+    from consumers.kafka import TopicWatch
+
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
         return watch.facts(topic).partitions
 
@@ -108,6 +147,15 @@ def counter_reader(settings: Settings) -> CounterReader:
 
     partitions = partitions_of(settings, settings.topics.sessions)
     return CounterReader(session_store(settings), partitions, settings.calendar, settings.weeks_kept)
+
+
+def runner(arguments: argparse.Namespace) -> Runner:
+    """Who does the work over slices: this process, several, or Ray."""
+    from features.runners import here, in_processes, on_ray
+
+    if arguments.ray:
+        return on_ray(arguments.ray)
+    return in_processes(arguments.workers) if arguments.workers > 1 else here
 
 
 def history(settings: Settings) -> History:

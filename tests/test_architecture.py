@@ -24,10 +24,11 @@ MAY_KNOW = {
         "producers/publisher.py",
         "producers/arrays.py",
         "consumers/kafka.py",
+        "consumers/kafka_python.py",
         "consumers/log.py",
-        "consumers/source.py",
         "consumers/group.py",
     },
+    "confluent_kafka": {"consumers/confluent.py"},
 }
 HEAVY = ["torch", "sklearn", "pandas", "numpy", "pyarrow", "matplotlib", "safetensors", "scipy"]
 

@@ -30,6 +30,7 @@ from producers.topics import ensure_topics, topic_specs
 from tests.builders import Record, array, play, wire
 from tests.oracle import recount
 from tests.servers import ROOT, wait_until
+from tests.stored import stored
 
 PARTITIONS = 2
 DEAD = {
@@ -41,18 +42,26 @@ DEAD = {
 }
 
 
-@pytest.fixture
-def env(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
-    return environment(kafka, redis_url, prefix, tmp_path)
+@pytest.fixture(params=["kafka-python", "confluent-kafka"])
+def client(request: pytest.FixtureRequest) -> str:
+    """Each client in turn: a test with this fixture, as all with an environment, runs on both."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-def apache_env(apache: str, redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
-    return environment(apache, redis_url, prefix, tmp_path)
+def env(kafka: str, client: str, redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
+    return environment(kafka, client, redis_url, prefix, tmp_path)
 
 
-def environment(kafka: str, redis_url: str, prefix: str, folder: Path) -> dict[str, str]:
+@pytest.fixture
+def apache_env(apache: str, client: str, redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
+    return environment(apache, client, redis_url, prefix, tmp_path)
+
+
+def environment(kafka: str, client: str, redis_url: str, prefix: str, folder: Path) -> dict[str, str]:
     env = {
+        "HITPARADE_KAFKA_CLIENT": client,
         "HITPARADE_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "HITPARADE_REDIS_URL": redis_url,
         "HITPARADE_TOPIC_PREFIX": prefix,
@@ -95,10 +104,8 @@ def check(settings: Settings) -> Counter[str]:
         assert fence
         assert fence.tallies == truth.outcomes
         plays: Counter[tuple[str, str]] = Counter()
-        for week, group in fence.touched:
-            for slice_ in range(store.slices):
-                for track, found in store.bucket(partition, week, group, slice_).items():
-                    plays[week, track] += sum(found)
+        for (week, _, track), found in stored(store, partition).items():
+            plays[week, track] += sum(found)
         expected: Counter[tuple[str, str]] = Counter()
         for (week, _, track), counts in truth.counts.items():
             expected[week, track] += sum(counts)
@@ -229,7 +236,7 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
         with KafkaAdminClient(**settings.kafka) as admin:
             admin.delete_topics([topic])
         if seen == "missing":
-            wait_until(lambda: not consumer.source.consumer.assignment(), 20, "the topic to be missed")
+            wait_until(lambda: not consumer.source.holds(0), 20, "the topic to be missed")
         ensure_topics(settings.kafka, topic_specs(settings.topics, PARTITIONS, settings.weeks_kept))
         send(settings, [play(track=f"new{n}") for n in range(30)])
         wait_until(lambda: len(consumer.stopped) == PARTITIONS, 30, "both partitions to stop")
@@ -312,11 +319,13 @@ def test_consumers_that_come_and_go_count_every_event_once(apache_env: dict[str,
 CONSUME = ("-m", "hitparade", "consume", "sessions")
 SOON_MISSED = """
 import os
+from consumers import confluent, kafka_python
 from hitparade import wiring
+confluent.MOST_RECORDS = kafka_python.MOST_RECORDS = 500
 from hitparade.settings import Settings
 settings = Settings.from_env(os.environ).model_copy(update={"session_timeout_ms": 1500})
 wiring.session_consumer(settings, False).run(wiring.stop_on_signals())
-"""  # a consumer whose partitions go to the next one sooner than settings allow
+"""  # a consumer whose partitions go to the next one sooner than settings allow, and that reads in small spans
 
 
 @contextlib.contextmanager
@@ -380,7 +389,7 @@ def test_a_consumer_that_is_stopped_while_it_joins_leaves_the_group_to_the_next(
     settings = Settings.from_env(env)
     send(settings, [play()])
     hasty, stop = wiring.session_consumer(settings, False), threading.Event()
-    hasty.source.consumer.poll(timeout_ms=500)
+    hasty.source.poll(0.5)
     stop.set()
     assert hasty.run(stop) == 0
     assert count(settings).tallies == Counter(counted=1)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from consumers import loop, watchdog
+from consumers.client import OutOfRange
 from consumers.health import REMIND_S, SLOW_S, STUCK_S, Health
 from consumers.kafka import KafkaUnavailable
 from consumers.loop import BEYOND_END_S, LOOK_EVERY_S, Consumer
-from consumers.source import OutOfRange
 from consumers.watchdog import WATCHDOG_S, Watchdog
 from features.connect import StoreUnavailable
 from features.weeks import Calendar

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from features.fence import OUTCOMES
 from hitparade.processes import leash
-from tests.faults.servers import Broker, Redis
+from tests.faults.servers import Broker, Redis, three_brokers
 from tests.faults.world import Verdict, World
 from tests.servers import KAFKA, missing
 
@@ -23,6 +23,9 @@ BROKER = (
     "transaction.state.log.replication.factor=1",
 )
 NewWorld = Callable[..., World]
+CLIENTS = ("kafka-python", "confluent-kafka")
+ABOUT_CONSUMERS = {"test_process", "test_kafka", "test_brokers", "test_redis", "test_cluster", "test_data"}
+"""Whose scenarios run with each client; a `second` one always, the others with the second client only when all do."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,10 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: left out with --quick")
+    config.addinivalue_line("markers", "second: with --quick too, done with the second Kafka client")
     # kafka-python lets go of the sockets of attempts to connect that failed without closing them.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lines(config))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "client" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ABOUT_CONSUMERS:
+        is_quick = any(metafunc.definition.iter_markers("second"))
+        second = pytest.param(CLIENTS[1], marks=() if is_quick else pytest.mark.full)
+        metafunc.parametrize("client", [CLIENTS[0], second], indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -80,16 +91,8 @@ def three(tmp_path_factory: pytest.TempPathFactory, group: int) -> Iterator[list
     """Three brokers that elect and replicate; whoever stops one starts it again."""
     if not (KAFKA / "broker").is_file():
         missing(f"no Apache Kafka in {KAFKA}: name its folder in HITPARADE_TEST_KAFKA")
-    brokers = [Broker(tmp_path_factory.mktemp(f"broker{n}"), group) for n in (1, 2, 3)]
-    voters = ",".join(f"{n}@127.0.0.1:{broker.port + 1}" for n, broker in enumerate(brokers, 1))
-    for n, one in enumerate(brokers, 1):
-        one.properties += [
-            f"node.id={n}",
-            f"controller.quorum.voters={voters}",
-            "offsets.topic.replication.factor=3",
-            "default.replication.factor=3",
-            "min.insync.replicas=2",
-        ]
+    brokers = three_brokers(tmp_path_factory.mktemp("brokers"), group)
+    for one in brokers:
         one.launch()
     for one in brokers:
         one.await_up()
@@ -108,14 +111,23 @@ def redis(tmp_path: Path, group: int) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def new_world(tmp_path: Path, group: int, seed: int, request: pytest.FixtureRequest) -> Iterator[NewWorld]:
+def client(request: pytest.FixtureRequest) -> str:
+    """The Kafka client that the counting consumers have."""
+    return str(getattr(request, "param", CLIENTS[0]))
+
+
+@pytest.fixture
+def new_world(tmp_path: Path, group: int, seed: int, client: str, request: pytest.FixtureRequest) -> Iterator[NewWorld]:
     """Makes worlds; their verdicts are what the scenario's line says."""
     with ExitStack() as stack:
 
         def make(kafka: str, redis: Redis, **more: Any) -> World:
             folder = tmp_path / f"world{token_hex(2)}"
             folder.mkdir()
-            world = World(seed, kafka, redis, folder, f"f{token_hex(4)}", group, record=record, **more)
+            settings = {"KAFKA_CLIENT": client} | more.pop("settings_", {})
+            world = World(
+                seed, kafka, redis, folder, f"f{token_hex(4)}", group, settings_=settings, record=record, **more
+            )
             stack.callback(world.close)
             return world
 

@@ -24,7 +24,7 @@ from producers.letters import Letters
 from producers.publisher import Publisher
 
 EDGES: dict[str, tuple[Any, str]] = {
-    "bucket": (CounterStore, "bucket"),
+    "bucket": (CounterStore, "packed"),
     "poll": (Source, "poll"),
     "flush": (Letters, "send"),
     "apply": (CounterStore, "apply"),

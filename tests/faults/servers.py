@@ -116,6 +116,21 @@ class Broker(Server):
         return comes_up(process, self.port, KAFKA_METADATA, [HOST.encode()], self.patience_s)
 
 
+def three_brokers(folder: Path, group: int) -> list[Broker]:
+    """Brokers that elect and replicate among themselves; none is started yet."""
+    brokers = [Broker(folder / f"broker{n}", group) for n in (1, 2, 3)]
+    voters = ",".join(f"{n}@{HOST}:{broker.port + 1}" for n, broker in enumerate(brokers, 1))
+    for n, one in enumerate(brokers, 1):
+        one.properties += [
+            f"node.id={n}",
+            f"controller.quorum.voters={voters}",
+            "offsets.topic.replication.factor=3",
+            "default.replication.factor=3",
+            "min.insync.replicas=2",
+        ]
+    return brokers
+
+
 class Redis(Server):
     """A Valkey with an append-only file, which it writes to disk every second."""
 

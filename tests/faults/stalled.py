@@ -6,8 +6,6 @@ A partition of -1 leaves the client as it is.
 import sys
 from typing import Any
 
-from kafka import TopicPartition
-
 from consumers import loop, watchdog
 from consumers.source import Source
 from hitparade.__main__ import main
@@ -19,11 +17,11 @@ def stall(partition: int, after: int) -> None:
 
     def silenced(source: Source, timeout_s: float) -> Any:
         nonlocal n_polls, client
-        client = client or source.consumer
+        client = client or source.client
         batches = poll(source, timeout_s)
         n_polls += any(batch.partition == partition for batch in batches)
-        if n_polls >= after and source.consumer is client:
-            source.consumer.pause(TopicPartition(source.topic, partition))
+        if n_polls >= after and source.client is client:
+            client.stop(partition)
         return batches
 
     Source.poll = silenced  # type: ignore[method-assign, assignment]

@@ -12,9 +12,12 @@ import pytest
 from tests.faults.servers import Broker, environment
 from tests.servers import ROOT
 
-NOTHING = "tests/faults/test_process.py::test_nothing_happens"
-EDGES = "tests/faults/test_process.py::test_consumers_are_killed_at_every_edge_of_the_loop[1]"
-ZOMBIE = "tests/faults/test_process.py::test_a_consumer_hangs_past_its_session_and_wakes_up_with_a_batch_in_hand"
+NOTHING = "tests/faults/test_process.py::test_nothing_happens[kafka-python]"
+EDGES = "tests/faults/test_process.py::test_consumers_are_killed_at_every_edge_of_the_loop[kafka-python-1]"
+ZOMBIE = (
+    "tests/faults/test_process.py::"
+    "test_a_consumer_hangs_past_its_session_and_wakes_up_with_a_batch_in_hand[kafka-python]"
+)
 BEHIND = "tests/faults/test_process_weekly.py::test_weeks_are_triggered_while_a_consumer_hangs_in_the_middle_of_the_log"
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 WRONG = r"difference: [1-9]"
@@ -54,12 +57,10 @@ KAFKAS_OFFSET = Patch(
 COMMIT_FIRST = (
     Patch(
         "consumers/loop.py",
-        "            self.store.apply(batch.partition, ",
-        "            self.source.applied(batch.partition, part.end)\n"
-        "            self.source.commit()\n"
-        "            self.store.apply(batch.partition, ",
+        "        done = self.submit(",
+        "        self.source.commit({partition: part.end})\n        done = self.submit(",
     ),
-    Patch("consumers/source.py", "self.consumer.commit_async(offsets)", "self.consumer.commit(offsets)"),
+    Patch("consumers/kafka_python.py", "self.consumer.commit_async(", "self.consumer.commit("),
 )
 LATE_DROPPED = (
     Patch("features/tally.py", "tallies[outcome] += 1", 'tallies[outcome] += outcome != "late"'),

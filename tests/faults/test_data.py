@@ -189,7 +189,7 @@ def test_two_producers_key_the_same_plays_by_user_and_by_track(world: World, see
     standing = counters.standing()
     found = Counter[str]()
     for rows in counters.slices(standing.closed()[0], standing):
-        for track, _, plays, _, _ in rows:
+        for track, plays in zip(rows["track_id"].to_pylist(), rows["plays"].to_pylist(), strict=True):
             found[track] += plays
     assert found == n_plays
     holders = {

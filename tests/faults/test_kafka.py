@@ -146,6 +146,7 @@ def test_partitions_are_added_while_counting(world: World) -> None:
     assert all(len(records) > 100 for records in world.read_back().values())
 
 
+@pytest.mark.second
 @pytest.mark.parametrize(
     "when", ["in hand", *(pytest.param(when, marks=pytest.mark.full) for when in ("idle", "away"))]
 )
@@ -195,6 +196,7 @@ def purge_letters(world: World) -> None:
         delete_records(world.kafka, topic, ends_of(world.kafka, topic))
 
 
+@pytest.mark.second
 def test_a_producer_writes_in_transactions_and_aborts_half_of_them(world: World, seed: int) -> None:
     """What was aborted does not count; an open transaction holds up what comes after it, which is no stall."""
     consumer = world.python("-m", "tests.faults.stalled", "-1", "1", "consume", "sessions")
@@ -249,6 +251,7 @@ def write(producer: Any, topic: str, sendings: list[Any]) -> None:
         producer.send(topic, value, sending.key, partition=sending.partition)
 
 
+@pytest.mark.second
 def test_the_log_is_compacted_before_it_is_counted(world: World, seed: int) -> None:
     """The fence passes over offsets that are not there any more; the truth is what compaction has left."""
     compacting = {
@@ -279,6 +282,7 @@ def n_records(world: World) -> int:
     return sum(map(len, world.read_back().values()))
 
 
+@pytest.mark.second
 @pytest.mark.parametrize("when", ["running", pytest.param("away", marks=pytest.mark.full)])
 def test_records_are_deleted_before_they_were_counted(world: World, when: str) -> None:
     """The partition is refused, with numbers, the others go on; --accept-loss goes on and tallies what is lost."""

@@ -70,6 +70,7 @@ def test_nothing_happens(world: World) -> None:
     world.check()
 
 
+@pytest.mark.second
 @pytest.mark.parametrize("nth", [1, *(pytest.param(n, marks=pytest.mark.full) for n in (2, 6))])
 def test_consumers_are_killed_at_every_edge_of_the_loop(world: World, seed: int, nth: int) -> None:
     """Before and after poll, flush, apply and commit; three at work at a time, and when one dies the next begins."""
@@ -162,6 +163,7 @@ def test_consumers_under_load_are_told_to_stop_one_after_the_other(world: World)
     assert all(shares)
 
 
+@pytest.mark.second
 def test_a_consumer_hangs_past_its_session_and_wakes_up_with_a_batch_in_hand(world: World) -> None:
     """The zombie's write is refused; then it goes on as any other member, and the others can leave."""
     with world.filling(over_s=60):

@@ -19,13 +19,12 @@ from redis import ResponseError
 from tests.faults.conftest import NewWorld
 from tests.faults.proxy import Fate, Judge, Proxy, is_apply, passes
 from tests.faults.servers import Broker, Redis
-from tests.faults.test_process import is_rebalancing, n_members
 from tests.faults.truth import ends_of, read_back
 from tests.faults.world import Process, World
 from tests.servers import wait_until
 
 SHORT = "?socket_timeout=1"
-JOINED = "Successfully joined group"
+ASSIGNED, TAKEN_AWAY = " is assigned", " is taken away"
 UNAVAILABLE = "Redis cannot serve now: "
 WENT_BACK = "Redis went back from offset"
 PASSING = [
@@ -54,6 +53,11 @@ def proxy(redis: Redis) -> Iterator[Proxy]:
 def far_world(new_world: NewWorld, broker: Broker, redis: Redis, proxy: Proxy) -> World:
     """The usual world, whose consumers reach Redis through the proxy, and wait a second for its answers."""
     return new_world(broker.address, redis, settings_={"REDIS_URL": proxy.url + SHORT})
+
+
+def n_held(consumer: Process) -> int:
+    """How many partitions a consumer that tells everything has."""
+    return n_said(consumer, ASSIGNED) - n_said(consumer, TAKEN_AWAY)
 
 
 def n_said(process: Process, text: str) -> int:
@@ -371,13 +375,12 @@ def test_redis_is_half_a_second_away_in_each_direction(new_world: NewWorld, brok
         consumers = [world.consumer(env={"LOG_LEVEL": "DEBUG"}) for _ in range(2)]
         with world.filling(over_s=10):
             world.await_decided(1)
-            wait_until(lambda: n_members(world) == 2 and not is_rebalancing(world), 30, "two members")
-            n_joins = [n_said(consumer, JOINED) for consumer in consumers]
-            assert all(n_joins)
+            wait_until(lambda: sorted(map(n_held, consumers)) == [2, 2], 30, "two partitions for each")
+            n_assigned = [n_said(consumer, ASSIGNED) for consumer in consumers]
             proxy.delay_s = 0.5
             world.await_decided(world.n_decided() + 1000)
         world.await_drained(120)
-        assert [n_said(consumer, JOINED) for consumer in consumers] == n_joins
+        assert [n_said(consumer, ASSIGNED) for consumer in consumers] == n_assigned
         proxy.delay_s = 0
         world.check()
         assert all(consumer.is_alive() for consumer in consumers)

@@ -203,8 +203,8 @@ def test_redis_is_killed_while_a_run_reads_it(world: World) -> None:
     """Nothing is published until it is back; then everything."""
     ready(world)
     trigger(world, "--all")
-    running = weekly(world, "SIGSTOP after bucket 20")
-    await_said(running, "SIGSTOP after bucket 20")
+    running = weekly(world, "SIGSTOP after bucket 10")
+    await_said(running, "SIGSTOP after bucket 10")
     world.redis.kill()
     running.thaw()
     await_said(running, "Redis cannot serve now")
@@ -219,11 +219,11 @@ SLOW = """
 import sys, threading
 from features.store import CounterStore
 from hitparade.__main__ import main
-pause, inner = threading.Event(), CounterStore.bucket
-def bucket(*arguments):
+pause, inner = threading.Event(), CounterStore.packed
+def packed(*arguments):
     pause.wait(0.02)  # as with 15,000 tracks in a slice
     return inner(*arguments)
-CounterStore.bucket = bucket
+CounterStore.packed = packed
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -491,7 +491,7 @@ def test_the_data_folder_cannot_be_written(world: World, name: str) -> None:
     verdict(world)
 
 
-@pytest.mark.parametrize("edge", [pytest.param("bucket 20", marks=pytest.mark.full), "add 1"])
+@pytest.mark.parametrize("edge", [pytest.param("bucket 10", marks=pytest.mark.full), "add 1"])
 def test_a_run_is_killed_while_it_writes(world: World, edge: str) -> None:
     """What it has left half-written is read by nobody, and removed by the next."""
     ready(world)
@@ -507,7 +507,7 @@ def test_a_run_is_killed_while_it_writes(world: World, edge: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("edge", ["publish 1", "bucket 20", "add 1"])
+@pytest.mark.parametrize("edge", ["publish 1", "bucket 10", "add 1"])
 def test_a_weekly_consumer_hangs_in_mid_run_and_wakes_up_when_another_has_taken_over(world: World, edge: str) -> None:
     """Both write to one data folder and publish; the record comes twice, with the same bytes."""
     ready(world)

@@ -1,6 +1,5 @@
 """The counting again, in weeks of a zone and under experiments that change: slow, and unlike the product's way."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,14 +27,13 @@ class Rule:
         newest: date | None = None
         for record in log:
             for index, element in enumerate([None] if record.value is None else split(record.value)):
-                verdict = judge(element)
+                verdict = judge(element, self.event_zone)
                 if isinstance(verdict, str):
                     aside[verdict] += 1
                     if verdict != "ignored":
                         totals.aside.append(("dead", verdict, record.offset, index, element))
                     continue
-                _, user, track, kind = verdict
-                instant = self.instant(json.loads(element or b"")["timestamp"])
+                instant, user, track, kind = verdict
                 if instant.timestamp() > record.timestamp / 1000 + 600:
                     aside["future"] += 1
                     totals.aside.append(("dead", "future", record.offset, index, element))
@@ -56,21 +54,6 @@ class Rule:
             dead
         )
         return totals
-
-    def instant(self, text: str) -> datetime:
-        """In UTC; a local time is the first instant at which clocks show it, or show it had they not been set."""
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is not None:
-            return time.astimezone(UTC)
-        as_utc = time.replace(tzinfo=UTC)
-        before, after = ((as_utc + days).astimezone(self.event_zone).utcoffset() for days in (-DAY, DAY))
-        assert before is not None
-        assert after is not None
-        shown = [t for t in (as_utc - before, as_utc - after) if self._shows(t) == time]
-        return min(shown, default=as_utc - before)
-
-    def _shows(self, instant: datetime) -> datetime:
-        return instant.astimezone(self.event_zone).replace(tzinfo=None)
 
     def first_day(self, instant: datetime) -> date:
         """Back from the day of the instant to the last first weekday, day by day."""
