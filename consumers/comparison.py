@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from consumers.runs import RunError, RunName, Runs
+from features.columns import KINDS
 from features.history import History
-from features.table import KINDS, N_WEEKS, FeatureTable
+from features.table import N_WEEKS, FeatureTable
 from features.weeks import ChartWeek
 from models.metrics import K, evaluate, ranks
 from models.ranking import list_scores, ranked

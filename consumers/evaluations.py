@@ -36,7 +36,7 @@ def evaluate_lists(
         return []
     facts = read_facts(history, week, span_weeks, {playlist.group for playlist in playlists})
     naive, naive_forecast = facts.naive(span_weeks), facts.naive(1)
-    tracks = runs.latest(week.name)
+    tracks = runs.latest(week.name, ("track_id", "listed", "score_", "prediction_"))
 
     def worth(ranking: list[str], beside: list[str], plays: Plays | None) -> Worth | None:
         if plays is None or not ranking:

@@ -14,7 +14,6 @@ from models.ranking import ranked
 from models.scoring import top_rows
 
 Plays = NDArray[np.int64]
-ROWS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,9 @@ def read_facts(history: History, week: ChartWeek, span_weeks: int, groups: Colle
 
 
 def _parts(history: History, weeks: Sequence[str], groups: Collection[str]) -> Iterator[Facts]:
-    """As many slices at once as hold about ROWS_AT_ONCE rows."""
-    n_slices = history.n_slices()
-    step = max(1, min(n_slices, n_slices * ROWS_AT_ONCE // max(1, history.n_rows(weeks))))
-    for first in range(0, n_slices, step):
-        slices = range(first, min(first + step, n_slices))
-        wanted = None if len(slices) == n_slices else slices
-        track_ids = pd.Index(history.catalogue(wanted)["id"], dtype=object)
-        yield _facts(track_ids, history.read(weeks, wanted, kinds=("plays",)), weeks, groups)
+    for part in history.parts(weeks):
+        track_ids = pd.Index(history.catalogue(part)["id"], dtype=object)
+        yield _facts(track_ids, history.read(weeks, part, kinds=("plays",)), weeks, groups)
 
 
 def _facts(track_ids: pd.Index, counts: pd.DataFrame, weeks: Sequence[str], groups: Collection[str]) -> Facts:

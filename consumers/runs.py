@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from features.columns import KINDS
 from features.context import CONTEXT
 from features.files import claimed, remove_abandoned, to_disk
-from features.table import KINDS, N_WEEKS, STATIC_FEATURES, FeatureTable
+from features.table import N_WEEKS, STATIC_FEATURES, FeatureTable
 from models.scoring import Scores
 from producers.playlists import Playlist
 
@@ -70,9 +71,8 @@ class Run:
         self._open.enter_context(claimed(self.folder))
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, table: FeatureTable, predictions: Mapping[str, Scores], scores: Mapping[str, Scores]) -> None:
-        """Append the tracks of a table, with what each model predicts and what its list ranks by."""
-        rows = pa.table(_columns(table, predictions, scores))
+    def add(self, rows: pa.Table) -> None:
+        """Append the tracks of a table, as rows_of has them."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self.folder / TRACKS, rows.schema, write_page_checksum=True)
         self._writer.write_table(rows)
@@ -111,18 +111,25 @@ class Runs:
         remove_abandoned(self._folder)
         return Run(self._folder / week)
 
-    def tracks(self, week: str, revision: int) -> pd.DataFrame | None:
-        """The tracks of a run as they were scored; None where that run is not kept here."""
+    def tracks(self, week: str, revision: int, beginnings: tuple[str, ...] = ("",)) -> pd.DataFrame | None:
+        """The tracks of a run as they were scored; None where that run is not kept here.
+
+        Args:
+            week: that its lists are for.
+            revision: of the run.
+            beginnings: of the names of the columns that are wanted.
+        """
         path = self._folder / week / str(revision) / TRACKS
         try:
-            return pd.read_parquet(path)
+            names = [name for name in pq.read_schema(path).names if name.startswith(beginnings)]
+            return pd.read_parquet(path, columns=names)
         except (OSError, pa.ArrowException):
             return None
 
-    def latest(self, week: str) -> pd.DataFrame | None:
+    def latest(self, week: str, beginnings: tuple[str, ...] = ("",)) -> pd.DataFrame | None:
         """The tracks of the week's last run."""
         revisions = [int(path.name) for path in (self._folder / week).glob("*") if path.name.isdigit()]
-        return self.tracks(week, max(revisions)) if revisions else None
+        return self.tracks(week, max(revisions), beginnings) if revisions else None
 
     def kept(self) -> list[RunName]:
         """Every group's part of every run that is kept here, by week, revision and group."""
@@ -194,7 +201,8 @@ def _broken(run: RunName, file: str, why: str) -> RunError:
     return RunError(f"run {run} cannot be used: {file}: {why}. `hitparade compare` lists the others")
 
 
-def _columns(table: FeatureTable, predictions: Mapping[str, Scores], scores: Mapping[str, Scores]) -> dict[str, object]:
+def rows_of(table: FeatureTable, predictions: Mapping[str, Scores], scores: Mapping[str, Scores]) -> pa.Table:
+    """What is kept of a table: a row a track, with what each model predicts and what its list ranks by."""
     columns: dict[str, object] = {
         "track_id": pa.array(table.track_ids, pa.string()),
         "name": pa.array(table.names, pa.string()),
@@ -210,4 +218,4 @@ def _columns(table: FeatureTable, predictions: Mapping[str, Scores], scores: Map
     for model in scores:
         columns[f"prediction_{model}"] = predictions[model]
         columns[f"score_{model}"] = scores[model]
-    return columns
+    return pa.table(columns)

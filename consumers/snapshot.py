@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+import pyarrow as pa
+
 from features.connect import StoreUnavailable
-from features.history import CountRow, History
+from features.history import History
 from features.reader import CounterReader, Standing, catalogue_slices
 from features.store import CounterStore
 from features.weeks import ChartWeek
@@ -130,13 +132,13 @@ class Snapshot:
         kept = self._kept(standing, until)
         return [week for week in kept if self.history.stamp(week.name) != standing.stamp(week)]
 
-    def _slices(self, week: ChartWeek, standing: Standing) -> Iterator[list[CountRow]]:
+    def _slices(self, week: ChartWeek, standing: Standing) -> Iterator[pa.Table]:
         """The week at one instant: an error at its end keeps what is torn out of history."""
         yield from self.counters.slices(week, standing)
         if self.counters.standing().stamp(week) != standing.stamp(week):
             raise _CountedOn
 
-    def _copied(self, week: ChartWeek, standing: Standing, copies: str) -> Iterator[list[CountRow]]:
+    def _copied(self, week: ChartWeek, standing: Standing, copies: str) -> Iterator[pa.Table]:
         yield from self.counters.slices(week, standing, copies)
         if not self.counters.remove_copies(week, standing, copies):
             raise StoreUnavailable(f"week {week}: Redis has lost the copy that was read")

@@ -6,31 +6,29 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from consumers.evaluations import Evaluations, evaluate_lists
 from consumers.guard import Guard, Neighbours
 from consumers.kafka import TopicWatch
 from consumers.playlists import PlaylistLog
 from consumers.runs import Run, Runs
+from consumers.scoring import Charting, Scoring
 from consumers.snapshot import OldCounters, Snapshot, WrongTopic
-from features.context import N_PAST_WEEKS
+from features.context import N_PAST_WEEKS, merged, past_weeks
 from features.history import HistoryError
 from features.reader import Standing
-from features.table import N_WEEKS, FeatureTable, tables
+from features.runners import Runner, here
 from features.topics import Topics
 from features.weeks import ChartWeek
 from models.experiments import Experiment, Experiments, Group
-from models.ranking import PLAYS, Best, list_scores
+from models.ranking import Best
 from models.registry import Registry
-from models.scorers import Fitted, open_model
-from models.scoring import ModelError, Scores, checked
+from models.scorers import NAIVE, Fitted, open_model
+from models.scoring import ModelError
 from producers.playlists import Entry, Playlist
 from producers.publisher import NotAcknowledged, Publisher
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
-NAIVE = "naive"
 
 
 @dataclass(slots=True)
@@ -54,6 +52,8 @@ class Opened:
         """
         if model == NAIVE:
             raise cause
+        if model in self.reasons:
+            return
         reason = str(cause)
         if isinstance(cause, HistoryError):
             log.error("%s", cause)
@@ -83,6 +83,8 @@ class WeeklyRun:
     """Set, it ends the wait for the cut."""
     guard: Guard = field(default_factory=Guard)
     """A change of it holds for every list that is computed; one that was published is not computed for it alone."""
+    runner: Runner = here
+    """Does the work of one part of the tracks after the other."""
 
     def run(self, trigger: Trigger) -> list[Playlist]:
         """Publish the lists that follow the trigger's week, and what the lists for that week were worth.
@@ -224,34 +226,27 @@ class WeeklyRun:
             run.discard()
 
     def _rank(self, week: ChartWeek, opened: Opened, run: Run) -> tuple[dict[str, Best], Best]:
-        """The best tracks by model and by the closed week's plays, table by table.
+        """The best tracks by model and by the closed week's plays, part by part.
 
-        A model that fails on one table is out, and naive is always in.
+        A model that fails on one part is out, and naive is always in.
         """
+        history = self.snapshot.history
+        parts = history.parts(past_weeks(week.name))
+        chart = merged(self.runner(Charting(history, week.name), parts, _untold))
         best, most_played = {model: Best() for model in opened.ready}, Best()
-        for table in tables(self.snapshot.history, [w.name for w in week.span(N_WEEKS)]):
-            predictions: dict[str, Scores] = {}
-            scores: dict[str, Scores] = {}
-            for model, fitted in opened.ready.items():
-                predictions[model], scores[model] = _score(fitted, table, self.span_weeks, opened)
-            for model in opened.ready.keys() - opened.reasons.keys():
-                best[model].add(table, scores[model])
-            most_played.add(table, table.counts[:, -1, PLAYS].astype(np.float64))
-            run.add(table, predictions, scores)
+        scoring = Scoring(history, week.name, chart, dict(opened.ready), self.span_weeks)
+        for scored in self.runner(scoring, parts, _untold):
+            for model, cause in scored.failures.items():
+                opened.fail(model, cause)
+            for model, places in scored.best.items():
+                best[model].merge(places)
+            most_played.merge(scored.most_played)
+            run.add(scored.rows)
         return best, most_played
 
 
-def _score(fitted: Fitted, table: FeatureTable, span_weeks: int, opened: Opened) -> tuple[Scores, Scores]:
-    """What the model predicts, and what its list ranks by; NaN once it has failed. Only naive failing is an error."""
-    n_tracks = len(table.track_ids)
-    try:
-        if fitted.name not in opened.reasons:
-            predictions = checked(fitted.score(table), n_tracks)
-            return predictions, checked(list_scores(table, predictions, span_weeks), n_tracks)
-    except Exception as cause:  # whatever a model does, the list is made
-        opened.fail(fitted.name, cause)
-    nothing = np.full(n_tracks, np.nan)
-    return nothing, nothing
+def _untold(n_parts: int) -> None:
+    """Nobody watches a weekly run's progress."""
 
 
 def _entries(best: Best) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ whole count that is half a play, in a chart of which only the top is known it is
 is a logarithm of zero.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -48,7 +48,7 @@ CONTEXT = (
 """Numbers of weeks, and of tracks, are log1p, and what artists and the 50th place have are logarithms; week_of_year, 1
 to 53, is that of the week to come."""
 
-ARTIST_COLUMNS = ("last", "before", "tracks", "new", "new_before")
+N_SUMS = 5  # of an artist
 FURTHEST_LEVEL = 5.0
 Plays = NDArray[np.float64]
 
@@ -61,8 +61,10 @@ class Chart:
     """(12,) plays of the least played track"""
     at_place: Plays
     """(12,) plays of the 50th most played track; of the last, where there are fewer"""
-    artists: pd.DataFrame
-    """By artist id, ARTIST_COLUMNS: plays of the last week and the one before, tracks played, and new in the two."""
+    artists: Mapping[str, int]
+    """the place of each among the sums"""
+    sums: Plays
+    """(artists, 5) plays of the last week and the one before, tracks played, and those that are new in the two"""
 
 
 def past_weeks(closed_week: str) -> list[str]:
@@ -74,35 +76,70 @@ def past_weeks(closed_week: str) -> list[str]:
     return [week.name for week in Calendar().parse(closed_week).span(N_PAST_WEEKS)]
 
 
-def chart_of(slices: Iterable[tuple[Plays, NDArray[np.object_]]]) -> Chart:
-    """The chart of tracks that come in slices: plays of shape (n, 12), and the artist of each track or None.
+def chart_of(parts: Iterable[tuple[Plays, NDArray[np.object_]]]) -> Chart:
+    """The chart of tracks that come in parts: plays of shape (n, 12), and the artist of each track or None."""
+    return merged(charted(plays, artist_ids) for plays, artist_ids in parts)
 
-    A week that no track was played in is missing. Memory grows with the number of artists, not of tracks.
+
+@dataclass(frozen=True, slots=True)
+class Charted:
+    """What some of the tracks say of twelve weeks; whatever parts they come in, it merges to the same chart."""
+
+    least: Plays
+    """(12,), infinite where nothing was played"""
+    best: Plays
+    """(50, 12) the most plays, ascending"""
+    artists: NDArray[np.object_]
+    sums: Plays
+    """(artists, 5) as in a Chart"""
+
+
+def charted(plays: Plays, artist_ids: NDArray[np.object_]) -> Charted:
+    """Look at plays of shape (n, 12), and the artist of each track or None."""
+    least = np.where(plays > 0, plays, np.inf).min(axis=0, initial=np.inf)
+    best = _best([np.zeros((PLACE, N_PAST_WEEKS)), plays])
+    return Charted(least, best, *_of_artists(plays, artist_ids))
+
+
+def merged(parts: Iterable[Charted]) -> Chart:
+    """The chart of all parts. A week that no track was played in is missing.
+
+    Memory grows with the number of artists, not of tracks.
     """
-    least = np.full(N_PAST_WEEKS, np.inf)
-    best = np.zeros((PLACE, N_PAST_WEEKS))
-    artists = pd.DataFrame(columns=list(ARTIST_COLUMNS), index=pd.Index([], dtype=object), dtype=np.float64)
-    for plays, artist_ids in slices:
-        least = np.minimum(least, np.where(plays > 0, plays, np.inf).min(axis=0, initial=np.inf))
-        best = np.sort(np.concatenate([best, plays]), axis=0)[-PLACE:]
-        artists = artists.add(_of_artists(plays, artist_ids), fill_value=0.0)
+    least, best = np.full(N_PAST_WEEKS, np.inf), np.zeros((PLACE, N_PAST_WEEKS))
+    artists: dict[str, int] = {}
+    sums = np.zeros((0, N_SUMS))
+    for part in parts:
+        least, best = np.minimum(least, part.least), _best([best, part.best])
+        places = [artists.setdefault(artist, len(artists)) for artist in part.artists.tolist()]
+        if len(artists) > len(sums):
+            sums = np.concatenate([sums, np.zeros((len(artists), N_SUMS))])
+        sums[places] += part.sums  # an artist comes once a part
     there = best[-1] > 0
-    lowest_listed = np.where(best > 0, best, np.inf).min(axis=0)
-    return Chart(np.where(there, least, np.nan), np.where(there, lowest_listed, np.nan), artists)
+    at_place = np.where(best > 0, best, np.inf).min(axis=0)
+    return Chart(np.where(there, least, np.nan), np.where(there, at_place, np.nan), artists, sums)
 
 
-def _of_artists(plays: Plays, artist_ids: NDArray[np.object_]) -> pd.DataFrame:
+def _best(plays: Sequence[Plays]) -> Plays:
+    found: Plays = np.partition(np.concatenate(plays), -PLACE, axis=0)[-PLACE:]
+    return np.sort(found, axis=0)
+
+
+def _of_artists(plays: Plays, artist_ids: NDArray[np.object_]) -> tuple[NDArray[np.object_], Plays]:
+    """The artists, each once, and their sums."""
     played = plays > 0
     ever_before, ever_before_that = played[:, :-1].any(axis=1), played[:, :-2].any(axis=1)
-    columns = (
+    of_tracks = (
         plays[:, -1],
         plays[:, -2],
         played[:, -1],
         played[:, -1] & ~ever_before,
         played[:, -2] & ~ever_before_that,
     )
-    own = pd.DataFrame(dict(zip(ARTIST_COLUMNS, (c.astype(np.float64) for c in columns), strict=True)))
-    return own.groupby(pd.Series(artist_ids, dtype=object)).sum()
+    places, artists = pd.factorize(artist_ids)
+    known = places >= 0
+    sums = [np.bincount(places[known], column[known], len(artists)) for column in of_tracks]
+    return np.asarray(artists, object), np.column_stack(sums)
 
 
 def context(
@@ -184,8 +221,10 @@ def _weeks_since(release_date: str, closed: date) -> float:
 
 def _artist(plays: Plays, chart: Chart, artist_ids: NDArray[np.object_]) -> Plays:
     """What the artist's other tracks do; nothing where the artist is unknown."""
-    rows = chart.artists.index.get_indexer(pd.Index(artist_ids, dtype=object))
-    sums = np.vstack([chart.artists.to_numpy(np.float64), np.full(len(ARTIST_COLUMNS), np.nan)])[rows]
+    places = np.array([chart.artists.get(artist_id, -1) for artist_id in artist_ids.tolist()], np.intp)
+    known = places >= 0
+    sums = np.full((len(places), N_SUMS), np.nan)
+    sums[known] = chart.sums[places[known]]
     least, at_place = chart.least[-1], chart.at_place[-1]
     last, before = sums[:, 0] - plays[:, -1], sums[:, 1] - plays[:, -2]
     level = np.log1p(last) - np.log(at_place)

@@ -9,7 +9,7 @@ whole tracks. A file that a change of the slices left behind is read whole and s
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.columns import COUNTS, KINDS, TRACKS, tracks_table
+from features.counts import ROWS_AT_ONCE, Counts, Part, summed
 from features.files import remove_abandoned, replacing
-from features.table import KINDS
-from features.tracks import AUDIO_FEATURES, Track
 from features.weeks import NAME
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,8 @@ log = logging.getLogger(__name__)
 CountRow = tuple[str, str, int, int, int]
 """track id, group, plays, skips, likes"""
 
-WEEK_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("week", "track_id", "group")] + [(kind, pa.int64()) for kind in KINDS]
-)
-CATALOGUE_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("id", "name", "id_artist", "release_date")]
-    + [(name, pa.float64()) for name in AUDIO_FEATURES]
-)
+WEEK = COUNTS.insert(0, pa.field("week", pa.string()))
+COUNTED = ("track_id", *KINDS)
 STAMP = b"hitparade.stamp"
 
 
@@ -67,23 +62,16 @@ class History:
                 log.error("history file %s is broken; it is written anew", path)
                 path.unlink(missing_ok=True)
 
-    def write_week(self, name: str, slices: Iterable[list[CountRow]], stamp: Mapping[str, str]) -> None:
-        """Replace a week as a whole; the slices come in their order, each a row group."""
-        tables = (_columns(WEEK_SCHEMA, [(name, *row) for row in rows]) for rows in slices)
-        _write(self._path(name), WEEK_SCHEMA, tables, stamp)
+    def write_week(self, name: str, slices: Iterable[pa.Table], stamp: Mapping[str, str]) -> None:
+        """Replace a week as a whole; the slices come in their order, each a row group, with the columns of COUNTS."""
+        tables = (counts.add_column(0, WEEK.field(0), pa.repeat(name, len(counts))) for counts in slices)
+        _write(self._path(name), WEEK, tables, stamp)
 
-    def write_catalogue(self, slices: Iterable[list[Track]], stamp: Mapping[str, str]) -> None:
-        """Replace the catalogue as a whole; the slices come in their order, each a row group."""
-        names = CATALOGUE_SCHEMA.names
-        tables = (
-            _columns(CATALOGUE_SCHEMA, [tuple(getattr(track, name) for name in names) for track in tracks])
-            for tracks in slices
-        )
-        _write(self._catalogue, CATALOGUE_SCHEMA, tables, stamp)
+    def write_catalogue(self, slices: Iterable[Sequence[str]], stamp: Mapping[str, str]) -> None:
+        """Replace the catalogue as a whole; the slices come in their order, each a row group, each track its JSON."""
+        _write(self._catalogue, TRACKS, map(tracks_table, slices), stamp)
 
-    def read(
-        self, names: Sequence[str], slices: Sequence[int] | None = None, kinds: Sequence[str] = KINDS
-    ) -> pd.DataFrame:
+    def read(self, names: Sequence[str], slices: Part = None, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
         """The rows of these weeks, sorted by week, track id and group; a week without a file has none.
 
         Args:
@@ -94,25 +82,48 @@ class History:
         Raises:
             HistoryError: a file is broken.
         """
-        schema = pa.schema([WEEK_SCHEMA.field(name) for name in ("week", "track_id", "group", *kinds)])
-        n_slices = self.n_slices() if slices is not None else 0
-        weeks = [
-            _read(path, schema, slices, n_slices).sort_by([("track_id", "ascending"), ("group", "ascending")])
-            for path in map(self._path, sorted(set(names)))
-            if path.exists()
-        ]
-        return _frame(pa.concat_tables([schema.empty_table(), *weeks]))
+        order, columns = [("track_id", "ascending"), ("group", "ascending")], ("week", "track_id", "group", *kinds)
+        weeks = self.rows(sorted(set(names)), slices, columns)
+        return _frame(pa.concat_tables([_schema(columns).empty_table(), *(rows.sort_by(order) for rows in weeks)]))
 
-    def catalogue(self, slices: Sequence[int] | None = None) -> pd.DataFrame:
-        """The tracks, sorted by id; none where there is no catalogue yet.
+    def counts(self, names: Sequence[str], slices: Part = None, kinds: Sequence[str] = KINDS) -> Counts:
+        """The counts of these weeks by track, of all groups together; arguments and errors are those of read."""
+        return summed(names, self.rows(names, slices, ("track_id", *kinds)))
+
+    def rows(self, names: Sequence[str], slices: Part = None, columns: Sequence[str] = COUNTED) -> Iterator[pa.Table]:
+        """The rows of one week after the other, in any order; else as read has it."""
+        schema, n_slices = _schema(columns), self.n_slices() if slices is not None else 0
+        for path in map(self._path, names):
+            yield _read(path, schema, slices, n_slices) if path.exists() else schema.empty_table()
+
+    def tracks(self, slices: Part = None) -> pa.Table:
+        """The catalogue, sorted by id, with the columns of TRACKS; no row where there is none yet.
 
         Raises:
             HistoryError: the file is broken.
         """
         if not self._catalogue.exists():
-            return _frame(CATALOGUE_SCHEMA.empty_table())
+            return TRACKS.empty_table()
         n_slices = self.n_slices() if slices is not None else 0
-        return _frame(_read(self._catalogue, CATALOGUE_SCHEMA, slices, n_slices).sort_by("id"))
+        return _read(self._catalogue, TRACKS, slices, n_slices).sort_by("id")
+
+    def catalogue(self, slices: Part = None) -> pd.DataFrame:
+        """The same as a frame."""
+        return _frame(self.tracks(slices))
+
+    def parts(self, names: Sequence[str], rows_at_once: int = ROWS_AT_ONCE) -> list[Part]:
+        """The slices in parts that hold about rows_at_once rows of the catalogue and of these weeks together.
+
+        None is all of them: the slices of other files need not be the catalogue's then.
+
+        Raises:
+            HistoryError: a file is broken.
+        """
+        n_slices = self.n_slices()
+        step = max(1, n_slices * rows_at_once // max(1, self.n_rows(names)))
+        if step >= n_slices:
+            return [None]
+        return [range(first, min(first + step, n_slices)) for first in range(0, n_slices, step)]
 
     def n_slices(self) -> int:
         """How many slices the catalogue has (else the newest week, else 1).
@@ -136,9 +147,14 @@ class History:
         return self._weeks / f"{name}.parquet"
 
 
-def _columns(schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+def counts_of(rows: Iterable[CountRow]) -> pa.Table:
+    """Rows as write_week takes them."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(COUNTS)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, COUNTS, strict=True)], COUNTS)
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([WEEK.field(name) for name in columns])
 
 
 def _write(path: Path, schema: pa.Schema, slices: Iterable[pa.Table], stamp: Mapping[str, str]) -> None:
@@ -176,7 +192,7 @@ def _metadata(path: Path) -> pq.FileMetaData:
         raise _broken(path, cause) from cause
 
 
-def _read(path: Path, schema: pa.Schema, slices: Sequence[int] | None, n_slices: int) -> pa.Table:
+def _read(path: Path, schema: pa.Schema, slices: Part, n_slices: int) -> pa.Table:
     """The columns of schema; of a file with another number of slices than n_slices, those rows that belong."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.context import Chart, chart_of, context, past_weeks
+from features.context import N_PAST_WEEKS, Chart, Charted, chart_of, charted, context, merged, past_weeks
+from features.counts import ROWS_AT_ONCE, Counts, Part, numbered
 from features.tracks import AUDIO_FEATURES, release_year_and_week
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 N_WEEKS = 4
 STATIC_FEATURES = (*AUDIO_FEATURES, "release_date_year", "release_date_week")
 FEATURES = (*STATIC_FEATURES, "plays", "likes", "skips")
-KINDS = ("plays", "skips", "likes")
 FLOAT32 = np.finfo(np.float32)
 
 
@@ -41,106 +42,98 @@ class FeatureTable:
     """(n, 22), the columns of CONTEXT, NaN where not known"""
 
 
-def build(
-    counts: pd.DataFrame, catalogue: pd.DataFrame, weeks: Sequence[str], chart: Chart | None = None
-) -> FeatureTable:
-    """The table of every track that is in the catalogue, or has counts in one of the weeks.
+def build(counts: Counts, catalogue: pa.Table, chart: Chart | None = None) -> FeatureTable:
+    """The table of every track that is in the catalogue, or has counts in one of the last four weeks.
 
     Args:
-        counts: rows of week, track_id, plays, skips, likes (as History.read has them), of past_weeks; others are left
-            out.
-        catalogue: as History.catalogue has it; ids are unique.
-        weeks: four names in a row, oldest first.
+        counts: of twelve weeks in a row, oldest first, as past_weeks names them.
+        catalogue: as History.tracks has it; ids are unique.
         chart: of all tracks, where these are not all.
     """
-    past = past_weeks(weeks[-1])
-    if list(weeks) != past[-N_WEEKS:]:
-        raise ValueError(f"expected {N_WEEKS} weeks in a row, oldest first, found {list(weeks)}")
-    track_ids, totals = _totals(counts, catalogue, past, KINDS)
-    at = pd.Index(_texts(catalogue["id"]), dtype=object).get_indexer(
-        pd.Index(track_ids, dtype=object)
-    )  # -1: not in the catalogue
+    if list(counts.weeks) != past_weeks(counts.weeks[-1]):
+        raise ValueError(f"expected {N_PAST_WEEKS} weeks in a row, oldest first, found {list(counts.weeks)}")
+    track_ids, at, sums = _joined(counts, catalogue)
     listed = at >= 0
-    seen = listed | totals[:, -N_WEEKS:].any(axis=(1, 2))
-    plays = totals[:, :, 0].astype(np.float64)
-    artists = _artists(catalogue, at)
+    seen = listed | sums[:, -N_WEEKS:].any(axis=(1, 2))
+    plays = sums[:, :, 0].astype(np.float64)
+    artists = _taken(catalogue["id_artist"], at)
     chart = chart or chart_of([(plays, artists)])
-    at, totals = at[seen], totals[seen]
+    at, sums = at[seen], sums[seen]
 
     features = np.empty((len(at), N_WEEKS, len(FEATURES)), np.float32)
     static = np.vstack([_static(catalogue), np.full((1, len(STATIC_FEATURES)), np.nan, np.float32)])
     features[:, :, : len(STATIC_FEATURES)] = static[at][:, None, :]
-    features[:, :, len(STATIC_FEATURES) :] = totals[:, -N_WEEKS:, [0, 2, 1]]
-    released = _taken(_texts(catalogue["release_date"]), at)
+    features[:, :, len(STATIC_FEATURES) :] = sums[:, -N_WEEKS:, [0, 2, 1]]
     return FeatureTable(
-        track_ids[seen],
-        _taken(_texts(catalogue["name"].fillna("")), at, ""),
+        track_ids.filter(pa.array(seen)).to_numpy(zero_copy_only=False),
+        _taken(catalogue["name"].fill_null(""), at, ""),
         listed[seen],
         features,
-        totals[:, -N_WEEKS:],
-        context(plays[seen], chart, artists[seen], released, past[-1]),
+        sums[:, -N_WEEKS:],
+        context(plays[seen], chart, artists[seen], _taken(catalogue["release_date"], at), counts.weeks[-1]),
     )
 
 
-def _totals(
-    counts: pd.DataFrame, catalogue: pd.DataFrame, weeks: Sequence[str], kinds: Sequence[str]
-) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    """All track ids, ascending, and their counts, shape (n_tracks, n_weeks, n_kinds)."""
-    counts = counts[counts["week"].isin(list(weeks))]
-    codes, counted = pd.factorize(_texts(counts["track_id"]))
-    track_ids = np.unique(np.concatenate([_texts(catalogue["id"]), counted]))
-    rows = pd.Index(track_ids, dtype=object).get_indexer(pd.Index(counted, dtype=object))[codes]
-    totals = np.zeros((len(track_ids), len(weeks), len(kinds)), np.int64)
-    np.add.at(totals, (rows, np.searchsorted(weeks, _texts(counts["week"]))), counts[list(kinds)].to_numpy(np.int64))
-    return track_ids, totals
-
-
-def _taken(values: NDArray[np.object_], at: NDArray[np.intp], missing: str | None = None) -> NDArray[np.object_]:
-    """The values at these places; `missing` at -1."""
-    taken = np.full(len(at), missing, object)
-    taken[at >= 0] = values[at[at >= 0]]
-    return taken
-
-
-def tables(history: "History", weeks: Sequence[str], rows_at_once: int = 200_000) -> Iterator[FeatureTable]:
+def tables(history: "History", weeks: Sequence[str], rows_at_once: int = ROWS_AT_ONCE) -> Iterator[FeatureTable]:
     """The whole history as tables of whole tracks, as many slices at once as hold about rows_at_once rows.
+
+    Args:
+        history: what was counted.
+        weeks: four names in a row, oldest first.
+        rows_at_once: of the catalogue and of twelve weeks, a group a row.
 
     Raises:
         HistoryError: a file is broken.
     """
-    past = past_weeks(weeks[-1])
-    n_slices = history.n_slices()
-    step = max(1, min(n_slices, n_slices * rows_at_once // max(1, history.n_rows(past))))
-    if step == n_slices:
-        yield build(history.read(past), history.catalogue(), weeks)
-        return
-    parts = [range(first, min(first + step, n_slices)) for first in range(0, n_slices, step)]
-    chart = chart_of(_plays(history, past, slices) for slices in parts)
-    for slices in parts:
-        yield build(history.read(past, slices), history.catalogue(slices), weeks, chart)
+    if list(weeks) != past_weeks(weeks[-1])[-N_WEEKS:]:
+        raise ValueError(f"expected {N_WEEKS} weeks in a row, oldest first, found {list(weeks)}")
+    parts = history.parts(past_weeks(weeks[-1]), rows_at_once)
+    chart = merged(charted_part(history, weeks[-1], part) for part in parts) if len(parts) > 1 else None
+    for part in parts:
+        yield table_part(history, weeks[-1], part, chart)
 
 
-def _plays(
-    history: "History", weeks: Sequence[str], slices: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-    """The plays of whole tracks, and their artists."""
-    catalogue = history.catalogue(slices)
-    track_ids, totals = _totals(history.read(weeks, slices, ("plays",)), catalogue, weeks, ("plays",))
-    at = pd.Index(_texts(catalogue["id"]), dtype=object).get_indexer(pd.Index(track_ids, dtype=object))
-    return totals[:, :, 0].astype(np.float64), _artists(catalogue, at)
+def charted_part(history: "History", closed_week: str, part: Part) -> Charted:
+    """What a part of the tracks adds to the chart of the twelve weeks that end with the closed one.
+
+    Raises:
+        HistoryError: a file is broken.
+    """
+    catalogue = history.tracks(part)
+    _, at, sums = _joined(history.counts(past_weeks(closed_week), part, ("plays",)), catalogue)
+    return charted(sums[:, :, 0].astype(np.float64), _taken(catalogue["id_artist"], at))
 
 
-def _artists(catalogue: pd.DataFrame, at: NDArray[np.intp]) -> NDArray[np.object_]:
-    return _taken(_texts(catalogue["id_artist"]), at)
+def table_part(history: "History", closed_week: str, part: Part, chart: Chart | None) -> FeatureTable:
+    """The table of a part of the tracks; see build.
+
+    Raises:
+        HistoryError: a file is broken.
+    """
+    return build(history.counts(past_weeks(closed_week), part), history.tracks(part), chart)
 
 
-def _texts(column: pd.Series) -> NDArray[np.object_]:
-    return column.to_numpy(dtype=object)
+def _joined(counts: Counts, catalogue: pa.Table) -> tuple[pa.StringArray, NDArray[np.intp], NDArray[np.int64]]:
+    """All tracks by id: their rows in the catalogue, -1 for none, and their counts, (n, weeks, kinds)."""
+    track_ids, places = numbered(pa.chunked_array([*catalogue["id"].chunks, counts.track_ids]))
+    n_listed = len(catalogue)
+    at = np.full(len(track_ids), -1)
+    at[places[:n_listed]] = np.arange(n_listed)
+    sums = np.zeros((len(track_ids), *counts.sums.shape[1:]), np.int64)
+    sums[places[n_listed:]] = counts.sums
+    return track_ids, at, sums
 
 
-def _static(catalogue: pd.DataFrame) -> NDArray[np.float32]:
+def _taken(column: pa.ChunkedArray, at: NDArray[np.intp], missing: str | None = None) -> NDArray[np.object_]:
+    """The texts at these rows; `missing` at -1."""
+    texts: NDArray[np.object_] = np.append(column.to_numpy(), np.array([missing], object))
+    return texts[at]
+
+
+def _static(catalogue: pa.Table) -> NDArray[np.float32]:
     """(tracks, 15): audio features and release date, NaN where missing; what float32 cannot hold is its bound."""
-    audio = catalogue[list(AUDIO_FEATURES)].astype(np.float64).to_numpy()
-    codes, dates = pd.factorize(_texts(catalogue["release_date"]))
-    released = np.array([*map(release_year_and_week, dates), (None, None)], np.float64)  # a missing date has code -1
-    return np.hstack([audio, released[codes]]).clip(FLOAT32.min, FLOAT32.max).astype(np.float32)
+    audio = np.column_stack([catalogue[name].to_numpy() for name in AUDIO_FEATURES])
+    dates = catalogue["release_date"].combine_chunks().dictionary_encode()
+    released = np.array([*map(release_year_and_week, dates.dictionary.to_pylist()), (None, None)], np.float64)
+    when = released[pc.fill_null(dates.indices, -1).to_numpy()]  # a missing date has the last place
+    return np.hstack([audio, when]).clip(FLOAT32.min, FLOAT32.max).astype(np.float32)

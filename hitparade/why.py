@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from features.columns import KINDS
 from features.context import CONTEXT
 from features.reader import WeekError
-from features.table import KINDS, N_WEEKS, STATIC_FEATURES
+from features.table import N_WEEKS, STATIC_FEATURES
 from hitparade import output, wiring
 from hitparade.looking import NO_LIST
 from hitparade.pipeline import parse_week

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.columns import KINDS
 from features.history import History
-from features.table import KINDS, FeatureTable, tables
+from features.table import FeatureTable, tables
 from features.weeks import Calendar
 from models.examples import targets, weeks_before
 from models.forecasters import Forecaster
@@ -95,13 +96,51 @@ def backtest(
         ModelError: a model has failed in every week.
         HistoryError: a file is broken.
     """
+    judged = roll(history, weeks, forecasters, span_weeks, advance)
+    check_judged(judged)
+    return judged
+
+
+def roll(
+    history: History,
+    weeks: Sequence[str],
+    forecasters: Mapping[str, Forecaster],
+    span_weeks: int = 1,
+    advance: Callable[[int], None] = lambda n: None,
+) -> list[Judged]:
+    """As backtest, but of a part of the weeks: a model may fail in all of them."""
     judged = []
     for week in weeks:
         judged += judge(history, forecast(history, week, forecasters, span_weeks, advance), span_weeks)
+    return judged
+
+
+def check_judged(judged: Collection[Judged]) -> None:
+    """Refuse results of which a model has none of its own.
+
+    Raises:
+        ModelError: it has failed in every week.
+    """
     for model, own in by_model(judged).items():
         if all(result.fallback is not None for result in own):
             raise ModelError(f"{model} could forecast none of {len(own)} weeks; the last one: {own[-1].fallback}")
-    return judged
+
+
+def stretches(weeks: Sequence[str], n_weeks: int) -> list[list[str]]:
+    """The weeks in parts of so many calendar weeks at most: what was fitted for a part's first week is used in it all.
+
+    >>> stretches(["2023-W05", "2023-W06", "2023-W08", "2023-W09", "2023-W14"], 4)
+    [['2023-W05', '2023-W06', '2023-W08'], ['2023-W09'], ['2023-W14']]
+    """
+    parts: list[list[str]] = []
+    first = 0
+    for week in weeks:
+        day = Calendar().parse(week).first_day.toordinal()
+        if not parts or day - first >= 7 * n_weeks:
+            parts.append([])
+            first = day
+        parts[-1].append(week)
+    return parts
 
 
 def forecast(

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from features.history import History
+from features.history import History, counts_of
 from features.tracks import AUDIO_FEATURES, Track
 from features.weeks import WEEKDAYS, ChartWeek
 
@@ -37,10 +37,10 @@ def history_from_charts(weekly_file: Path, tracks_file: Path, folder: Path) -> H
         ChartsError: a file cannot be read, lacks a column, or holds what no chart can.
     """
     history, weekly = History(folder), _weekly(weekly_file)
-    history.write_catalogue([_tracks(tracks_file)], {})
+    history.write_catalogue([[track.model_dump_json() for track in _tracks(tracks_file)]], {})
     for week, rows in weekly.groupby("week"):
         counts = [(str(track_id), "all", int(n), 0, 0) for track_id, n in zip(rows.track_id, rows.streams, strict=True)]
-        history.write_week(str(week), [counts], {})
+        history.write_week(str(week), [counts_of(counts)], {})
     return history
 
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.columns import KINDS
 from features.context import levels, past_weeks
+from features.counts import Counts, summed
 from features.history import History
-from features.table import KINDS, N_WEEKS, FeatureTable, build
+from features.table import N_WEEKS, FeatureTable, build
 from features.weeks import Calendar
 from models.scoring import NotEnoughHistory
 
@@ -32,9 +35,27 @@ class PlayMatrix:
     track_ids: NDArray[np.object_]
     plays: NDArray[np.int64]
 
-    def played_before(self, week: int) -> NDArray[np.bool_]:
-        """Whether each track had been played in the four weeks before the week of that place."""
-        return np.asarray(self.plays[:, week - N_WEEKS : week].any(axis=1))
+
+@dataclass(frozen=True, slots=True)
+class LinearExamples:
+    """Rows of five weeks of plays, the last of them the target, by target week; read anew whenever it is gone over."""
+
+    history: History
+    weeks: list[str]
+    targets: list[int]
+    """places in weeks"""
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """The target's week and rows of shape (n, 5), a part of the tracks after the other, each with all targets.
+
+        Raises:
+            HistoryError: a file is broken.
+        """
+        for slices in self.history.parts(self.weeks):
+            plays = self.history.counts(self.weeks, slices, ("plays",)).sums[:, :, 0]
+            for target in self.targets:
+                window = plays[:, target - N_WEEKS : target + 1]
+                yield self.weeks[target], window[window[:, :-1].any(axis=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +128,14 @@ def play_matrix(history: History, weeks: list[str]) -> PlayMatrix:
     Raises:
         HistoryError: a file is broken.
     """
-    counts = history.read(weeks, kinds=("plays",))
-    counts = counts[counts["plays"] > 0]
-    rows, track_ids = pd.factorize(counts["track_id"].to_numpy(dtype=object), sort=True)
-    columns = pd.Index(weeks, dtype=object).get_indexer(pd.Index(counts["week"], dtype=object))
-    plays = np.zeros((len(track_ids), len(weeks)), np.int64)
-    np.add.at(plays, (rows, columns), counts["plays"].to_numpy(np.int64))
-    return PlayMatrix(weeks, track_ids, plays)
+    counts = history.counts(weeks, kinds=("plays",))
+    plays = counts.sums[:, :, 0]
+    played = plays.any(axis=1)
+    return PlayMatrix(weeks, counts.track_ids.to_numpy(zero_copy_only=False)[played], plays[played])
 
 
-def linear_examples(history: History, until: str) -> pd.DataFrame:
-    """Rows of target_week, track_id, play_count_week_1 to _4 and play_count, sorted by target week and track id.
+def linear_examples(history: History, until: str) -> LinearExamples:
+    """What the regression learns from.
 
     Args:
         history: what was counted.
@@ -125,21 +143,9 @@ def linear_examples(history: History, until: str) -> pd.DataFrame:
 
     Raises:
         NotEnoughHistory: no week has the four before it.
-        HistoryError: a file is broken.
     """
     weeks = weeks_until(history, until)
-    wanted = require_targets(weeks, 1)
-    matrix = play_matrix(history, weeks)
-    tracks = [np.flatnonzero(matrix.played_before(target)) for target in wanted]
-    windows = [matrix.plays[rows, target - N_WEEKS : target + 1] for target, rows in zip(wanted, tracks, strict=True)]
-    frame = pd.DataFrame(np.concatenate(windows), columns=[*WEEK_COLUMNS, "play_count"])
-    # As categories: a million rows of text would take longer to make than the fit takes.
-    week_codes = np.repeat(np.arange(len(wanted)), [len(rows) for rows in tracks])
-    names = pd.Index([weeks[target] for target in wanted])
-    frame.insert(0, "target_week", pd.Series(pd.Categorical.from_codes(week_codes, names)))
-    track_ids = pd.Categorical.from_codes(np.concatenate(tracks), pd.Index(matrix.track_ids))
-    frame.insert(1, "track_id", pd.Series(track_ids))
-    return frame
+    return LinearExamples(history, weeks, require_targets(weeks, 1))
 
 
 def neural_weeks(history: History, until: str, last: int | None = None) -> Iterator[NeuralExamples]:
@@ -155,29 +161,29 @@ def neural_weeks(history: History, until: str, last: int | None = None) -> Itera
         HistoryError: a file is broken.
     """
     weeks = weeks_until(history, until)
-    catalogue = history.catalogue()
-    counts: dict[str, pd.DataFrame] = {}
+    catalogue = history.tracks()
+    rows: dict[str, pa.Table] = {}
     for target in require_targets(weeks, 1)[-last if last else None :]:
-        past = past_weeks(weeks[target - 1])
-        counts = {week: counts[week] if week in counts else history.read([week]) for week in (*past, weeks[target])}
-        table = build(pd.concat([counts[week] for week in past]), catalogue, weeks[target - N_WEEKS : target])
-        yield _examples(table, weeks[target], counts[weeks[target]])
+        week, past = weeks[target], past_weeks(weeks[target - 1])
+        rows = {name: rows[name] if name in rows else next(history.rows([name])) for name in (*past, week)}
+        table = build(summed(past, [rows[name] for name in past]), catalogue)
+        yield _examples(table, week, summed([week], [rows[week]]))
 
 
-def _examples(table: FeatureTable, week: str, counts: pd.DataFrame) -> NeuralExamples:
+def _examples(table: FeatureTable, week: str, counts: Counts) -> NeuralExamples:
     """The tracks of the table that were played, and what became of them in the week."""
-    plays = counts.groupby("track_id")["plays"].sum()
     played = np.flatnonzero(table.counts[:, :, PLAYS].any(axis=1))
-    track_ids = table.track_ids[played]
-    found = plays.reindex(track_ids, fill_value=0).to_numpy(np.int64)
+    track_ids, of_all = table.track_ids[played], counts.sums[:, 0, PLAYS]
+    rows = pc.fill_null(pc.index_in(pa.array(track_ids, pa.string()), counts.track_ids), -1).to_numpy()
+    plays = np.append(of_all, 0)[rows]
     return NeuralExamples(
         np.full(len(track_ids), week, object),
         track_ids,
         table.features[played],
         table.context[played],
         table.counts[played, -1, PLAYS],
-        found,
-        levels(found.astype(np.float64), plays.to_numpy(np.float64)).astype(np.float32),
+        plays,
+        levels(plays.astype(np.float64), of_all.astype(np.float64)).astype(np.float32),
     )
 
 

@@ -1,25 +1,25 @@
 """The base model: next week's plays as a weighted sum of the plays of four weeks, fitted anew before each list."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
 
+from features.columns import KINDS
 from features.context import PLACE
 from features.files import replacing
-from features.table import KINDS, FeatureTable
+from features.table import N_WEEKS, FeatureTable
 from models.artefact import read_json
-from models.examples import WEEK_COLUMNS
 from models.scoring import NotEnoughHistory, Scores, checked
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PLAYS = KINDS.index("plays")
+LAST = N_WEEKS - 1
 
 
 class LinearModel(BaseModel):
@@ -66,36 +66,56 @@ def load(path: Path) -> LinearModel:
     return read_json(path, LinearModel)
 
 
-def fit(examples: pd.DataFrame) -> LinearModel:
-    """Fit the rows of linear_examples, in their order; the same rows give the same model, down to its version.
+def fit(examples: Iterable[tuple[str, NDArray[np.int64]]]) -> LinearModel:
+    """Fit the rows of linear_examples, which are gone over twice; the same rows give the same model and version.
 
     Raises:
         NotEnoughHistory: there is no row.
     """
-    if examples.empty:
+    best: dict[str, NDArray[np.int64]] = {}
+    n_rows = 0
+    for week, rows in examples:
+        if len(rows):
+            n_rows += len(rows)
+            best[week] = np.sort(np.append(rows[:, LAST], best.get(week, ())))[-PLACE:]
+    if not best:
         raise NotEnoughHistory("no track was played in the weeks to learn from")
-    plays = examples[list(WEEK_COLUMNS)].to_numpy(np.float64)
     with threadpool_limits(limits=1):
-        fitted = LinearRegression(copy_X=False).fit(
-            plays, examples["play_count"].to_numpy(np.float64), _weights(examples)
-        )
-    week_1, week_2, week_3, week_4 = map(_rounded, fitted.coef_)
-    weeks = examples["target_week"]
+        weighted = (_weighted(rows, best[week][0]) for week, rows in examples if len(rows))
+        intercept, (week_1, week_2, week_3, week_4) = _least_squares(_triangle(weighted), n_rows)
     return LinearModel(
-        coefficients=(week_1, week_2, week_3, week_4),
-        intercept=_rounded(fitted.intercept_),
-        first_week=weeks.iloc[0],
-        last_week=weeks.iloc[-1],
-        n_rows=len(examples),
+        coefficients=(_rounded(week_1), _rounded(week_2), _rounded(week_3), _rounded(week_4)),
+        intercept=_rounded(intercept),
+        first_week=min(best),
+        last_week=max(best),
+        n_rows=n_rows,
     )
 
 
-def _weights(examples: pd.DataFrame) -> NDArray[np.float64]:
-    """One over last week's plays, as the noise of a count grows with it; below the 50th place all the same."""
-    last = examples[WEEK_COLUMNS[-1]].astype(np.float64)
-    of_week = last.groupby(examples["target_week"], observed=True)
-    at_place = of_week.transform(lambda plays: plays.nlargest(PLACE).min())
-    return np.asarray(1 / np.maximum(np.maximum(last, at_place), 1.0), np.float64)
+def _weighted(rows: NDArray[np.int64], at_place: float) -> NDArray[np.float64]:
+    """A system of equations: a one, the four weeks, the target.
+
+    The weight is one over last week's plays, as the noise of a count grows with it; below the 50th place all the same.
+    """
+    weight = 1 / np.maximum(np.maximum(rows[:, LAST], at_place), 1.0)
+    return np.column_stack([np.ones(len(rows)), rows]) * np.sqrt(weight)[:, None]
+
+
+def _triangle(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Six equations that have the solution of all, found part by part: memory does not grow with the number of rows."""
+    triangle = np.zeros((N_WEEKS + 2, N_WEEKS + 2))
+    for part in parts:
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, part]), mode="r"))
+    return triangle
+
+
+def _least_squares(triangle: NDArray[np.float64], n_rows: int) -> tuple[float, NDArray[np.float64]]:
+    """The intercept, and the coefficients for what the rows differ in: the smallest, where many would do."""
+    noise = max(1e-12, n_rows * np.finfo(np.float64).eps)
+    differs = np.linalg.norm(triangle[1:, 1:-1], axis=0) > noise * np.linalg.norm(triangle[:, 1:-1], axis=0)
+    coefficients, *_ = np.linalg.lstsq(triangle[1:, 1:-1] * differs, triangle[1:, -1], rcond=noise)
+    mean = triangle[0] / triangle[0, 0]
+    return float(mean[-1] - mean[1:-1] @ coefficients), coefficients.astype(np.float64)
 
 
 def _rounded(number: float) -> float:

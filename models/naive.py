@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from features.table import KINDS, FeatureTable
+from features.columns import KINDS
+from features.table import FeatureTable
 from models.scoring import Scores
 
 VERSION = "1"

@@ -1,12 +1,14 @@
 """From predictions to a list: one rule for all models, one table at a time."""
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.table import KINDS, FeatureTable
+from features.columns import KINDS
+from features.table import FeatureTable
 from models.scoring import Scores, top_rows
 
 PLAYS = KINDS.index("plays")
@@ -48,8 +50,14 @@ class Best:
         """Let the listed tracks of a table compete: highest score first, equal scores by track id."""
         listed = np.flatnonzero(table.listed)
         best = listed[top_rows(table.track_ids[listed], scores[listed], self.length)]
-        found = [self._place(table, scores, int(row)) for row in best]
-        self.places = heapq.nsmallest(self.length, self.places + found, key=lambda p: (-p.score, p.track_id))
+        self._let_in([self._place(table, scores, int(row)) for row in best])
+
+    def merge(self, other: "Best") -> None:
+        """Let the best of other tables compete."""
+        self._let_in(other.places)
+
+    def _let_in(self, places: Sequence[Place]) -> None:
+        self.places = heapq.nsmallest(self.length, [*self.places, *places], key=lambda p: (-p.score, p.track_id))
 
     @staticmethod
     def _place(table: FeatureTable, scores: Scores, row: int) -> Place:

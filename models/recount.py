@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import ValidationError
 
-from features.history import History
+from features.history import History, counts_of
 from features.tracks import Track
 from features.weeks import Calendar
 
@@ -49,13 +49,14 @@ def history_from_sessions(
     """
     history = History(folder)
     if tracks_file:
-        history.write_catalogue([_tracks(tracks_file)], {})
+        history.write_catalogue([[track.model_dump_json() for track in _tracks(tracks_file)]], {})
     events = pd.DataFrame(_events(files, calendar, zone), columns=list(Counted._fields), dtype=object)
     counts = events.groupby(list(Counted._fields)).size().unstack(fill_value=0)
     counts = counts.reindex(columns=list(KINDS.values()), fill_value=0).reset_index()
     for week in _with_quiet_weeks(sorted(set(events["week"]))):
         rows = counts.loc[counts["week"] == week, ["track_id", *KINDS.values()]]
-        history.write_week(week, [[(row[0], "all", *row[1:]) for row in rows.itertuples(index=False)]], {})
+        counted = counts_of((row[0], "all", *row[1:]) for row in rows.itertuples(index=False))
+        history.write_week(week, [counted], {})
     return history
 
 

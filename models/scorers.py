@@ -10,7 +10,7 @@ from models.artefact import TRIAL, WEIGHTS, learned_until
 from models.registry import CHAMPION, Registry
 from models.scoring import ArtefactError, Scorer
 
-NEURAL = "neural"
+NAIVE, NEURAL = "naive", "neural"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def open_model(name: str, history: History, registry: Registry, closed_week: str
 
 def open_naive(history: History, registry: Registry, closed_week: str) -> Fitted:
     """Open last week again."""
-    return Fitted("naive", naive.VERSION, naive.score)
+    return Fitted(NAIVE, naive.VERSION, naive.score)
 
 
 def open_linear(history: History, registry: Registry, closed_week: str) -> Fitted:
@@ -101,7 +101,7 @@ def _load(folder: Path, weights: str) -> Fitted:
 
 
 OPENERS: dict[str, Callable[[History, Registry, str], Fitted]] = {
-    "naive": open_naive,
+    NAIVE: open_naive,
     "linear": open_linear,
     NEURAL: open_neural,
 }

@@ -8,9 +8,10 @@ from zlib import crc32
 
 import numpy as np
 
+from features.columns import KINDS
 from features.context import N_PAST_WEEKS, chart_of, context
-from features.history import CountRow, History
-from features.table import FEATURES, KINDS, FeatureTable
+from features.history import CountRow, History, counts_of
+from features.table import FEATURES, FeatureTable
 from features.tracks import AUDIO_FEATURES, Track
 from features.weeks import ChartWeek
 
@@ -40,11 +41,12 @@ def write_week(history: History, week: str, plays: Plays, group: str = "all", n_
     for track_id, counts in plays.items():
         played, skipped, liked = counts if isinstance(counts, tuple) else (counts, 0, 0)
         rows.append((track_id, group, played, skipped, liked))
-    history.write_week(week, sliced(rows, list(plays), n_slices), {"from": "builder"})
+    history.write_week(week, map(counts_of, sliced(rows, list(plays), n_slices)), {"from": "builder"})
 
 
 def write_catalogue(history: History, tracks: Sequence[Track], n_slices: int = 4) -> None:
-    history.write_catalogue(sliced(tracks, [track.id for track in tracks], n_slices), {"from": "builder"})
+    texts = [track.model_dump_json() for track in tracks]
+    history.write_catalogue(sliced(texts, [track.id for track in tracks], n_slices), {"from": "builder"})
 
 
 def listening(folder: Path, n_weeks: int, n_tracks: int = 60, seed: int = 1) -> History:

@@ -14,8 +14,10 @@ from consumers.schedule import Triggers
 from consumers.sessions import fence_settings
 from consumers.tracks import read_entries
 from consumers.weekly import WeeklyRun
+from features.parts import CatalogueEntry, Part
+from features.rules import Rules
 from features.store import CounterStore
-from features.tally import CatalogueEntry, Part, Rules, tally
+from features.tally import tally
 from features.weeks import ChartWeek
 from hitparade import wiring
 from hitparade.settings import Settings, zone

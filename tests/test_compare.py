@@ -14,7 +14,7 @@ import pytest
 
 from consumers.comparison import Move, Ranking, against, differences, read_ranking
 from consumers.evaluations import evaluate_lists
-from consumers.runs import TRACKS, RunError, RunName, Runs
+from consumers.runs import TRACKS, RunError, RunName, Runs, rows_of
 from features.history import History
 from features.weeks import Calendar
 from models.metrics import evaluate
@@ -70,7 +70,7 @@ def keep(folder: Path, groups: Mapping[str, str] | None = None, week: str = WEEK
     whole = table(COUNTS)
     predictions = {model: np.array(plays) for model, plays in PREDICTIONS.items()}
     names = np.array([f"Song {track_id}" for track_id in whole.track_ids], object)
-    kept.add(replace(whole, names=names, listed=whole.track_ids != "z"), predictions, predictions)
+    kept.add(rows_of(replace(whole, names=names, listed=whole.track_ids != "z"), predictions, predictions))
     groups = groups or {"control": "linear", "treatment": "neural"}
     lists = {group: a_list(group, model, LISTED[model], week) for group, model in groups.items()}
     kept.keep(revision, {group: playlist.model_dump_json().encode() for group, playlist in lists.items()})

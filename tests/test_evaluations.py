@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import consumers.facts
 from consumers.evaluations import Evaluations, evaluate_lists
-from consumers.runs import Runs
-from features.history import History
+from consumers.runs import Runs, rows_of
+from features.history import History, counts_of
 from features.weeks import Calendar
 from models.metrics import evaluate
 from producers.playlists import Evaluation, Playlist
@@ -62,7 +61,7 @@ def kept(
         {"linear": np.array([values[track_id] for track_id in whole.track_ids])}
         for values in (scores, predictions or scores)
     )
-    run.add(replace(whole, listed=whole.track_ids != "z"), foretold, found)
+    run.add(rows_of(replace(whole, listed=whole.track_ids != "z"), foretold, found))
     run.keep(revision, {})
     return runs
 
@@ -172,7 +171,7 @@ def test_without_its_run_a_forecast_is_not_judged(history: History, tmp_path: Pa
 def write_groups(history: History, week: str, plays: Mapping[str, Mapping[str, int]]) -> None:
     """Plays by group and track."""
     rows = [(track_id, group, n, 0, 0) for group, own in plays.items() for track_id, n in own.items()]
-    history.write_week(week, sliced(rows, [row[0] for row in rows], 4), {"from": "builder"})
+    history.write_week(week, map(counts_of, sliced(rows, [row[0] for row in rows], 4)), {"from": "builder"})
 
 
 def test_a_group_is_judged_by_the_plays_of_its_own_listeners(history: History, tmp_path: Path) -> None:
@@ -217,7 +216,7 @@ def test_a_week_that_is_missing_or_without_any_plays_is_held_against_no_group(hi
 def test_evaluations_are_those_of_a_slow_count_whole_and_slice_by_slice(
     span_weeks: int, rows_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers.facts, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(History.parts, "__defaults__", (rows_at_once,))
     draw = np.random.default_rng(span_weeks)
     ids = [f"t{n:03}" for n in range(80)]
     listed = [i for i in ids if draw.random() < 0.9]
@@ -246,7 +245,7 @@ def test_evaluations_are_those_of_a_slow_count_whole_and_slice_by_slice(
     run = runs.start(known[-1])
     whole = table(dict.fromkeys(ids, (0, 0, 0, 0)))
     values = [{"linear": np.array([v[i] for i in whole.track_ids])} for v in (predictions, scores)]
-    run.add(replace(whole, listed=np.isin(whole.track_ids, listed)), *values)
+    run.add(rows_of(replace(whole, listed=np.isin(whole.track_ids, listed)), *values))
     run.keep(1, {})
     playlist = a_list(*ranking(scores)[:50]).model_copy(update={"week": known[-1]})
     (found,) = evaluate_lists(Calendar().parse(known[-1]), history, runs, [playlist], span_weeks)

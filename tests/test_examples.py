@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from features.history import History
+from features.history import History, counts_of
 from features.table import FEATURES, tables
 from features.weeks import Calendar
 from models.examples import linear_examples, neural_examples, neural_weeks
@@ -33,41 +33,50 @@ def six_weeks(tmp_path: Path) -> History:
     return history
 
 
+def linear_rows(history: History, until: str) -> list[tuple[str, list[list[int]]]]:
+    return [(week, rows.tolist()) for week, rows in linear_examples(history, until)]
+
+
 def test_a_row_is_a_week_of_a_track_played_in_one_of_the_four_before_it(tmp_path: Path) -> None:
-    rows = linear_examples(six_weeks(tmp_path), "2023-W06")
-    columns = ["target_week", "track_id", *(f"play_count_week_{n}" for n in (1, 2, 3, 4)), "play_count"]
-    assert list(rows.columns) == columns
-    assert list(rows.itertuples(index=False, name=None)) == [
-        ("2023-W05", "a", 10, 20, 30, 40, 50),
-        ("2023-W05", "b", 3, 0, 0, 0, 0),
-        ("2023-W06", "a", 20, 30, 40, 50, 60),
+    assert linear_rows(six_weeks(tmp_path), "2023-W06") == [
+        ("2023-W05", [[10, 20, 30, 40, 50], [3, 0, 0, 0, 0]]),
+        ("2023-W06", [[20, 30, 40, 50, 60]]),
     ]
+
+
+def test_a_large_history_is_learned_from_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = linear_rows(listening(tmp_path, 6), "2023-W06")
+    monkeypatch.setattr(History.parts, "__defaults__", (100,))
+    parts = linear_rows(History(tmp_path), "2023-W06")
+    assert len(parts) == 4 * len(whole)
+    for week, rows in whole:
+        assert sorted(row for of_week, part in parts if of_week == week for row in part) == sorted(rows)
 
 
 def test_groups_are_learned_from_together(tmp_path: Path) -> None:
     history = six_weeks(tmp_path)
-    history.write_week("2023-W06", [[("a", "control", 4, 0, 0), ("a", "treatment", 5, 0, 0)]], {})
-    assert linear_examples(history, "2023-W06")["play_count"].to_list() == [50, 0, 9]
+    history.write_week("2023-W06", [counts_of([("a", "control", 4, 0, 0), ("a", "treatment", 5, 0, 0)])], {})
+    assert linear_rows(history, "2023-W06")[1] == ("2023-W06", [[20, 30, 40, 50, 9]])
 
 
 def test_no_week_after_the_last_that_may_be_learned_from_is_read(tmp_path: Path) -> None:
     history = six_weeks(tmp_path)
     (tmp_path / "weeks" / "2023-W06.parquet").write_bytes(b"broken")
-    assert set(linear_examples(history, "2023-W05")["target_week"]) == {"2023-W05"}
+    assert [week for week, _ in linear_rows(history, "2023-W05")] == ["2023-W05"]
     assert set(neural_examples(history, "2023-W05").target_weeks) == {"2023-W05"}
 
 
 def test_a_missing_week_is_missing_and_not_zero(tmp_path: Path) -> None:
     history = listening(tmp_path, 12)
     (tmp_path / "weeks" / "2023-W06.parquet").unlink()
-    assert sorted(set(linear_examples(history, "2023-W12")["target_week"])) == ["2023-W05", "2023-W11", "2023-W12"]
+    assert [week for week, _ in linear_rows(history, "2023-W12")] == ["2023-W05", "2023-W11", "2023-W12"]
 
 
 def test_weeks_are_in_a_row_across_years_with_53_weeks(tmp_path: Path) -> None:
     history = History(tmp_path)
     for week in ("2026-W51", "2026-W52", "2026-W53", "2027-W01", "2027-W02"):
         write_week(history, week, {"a": 1})
-    assert list(linear_examples(history, "2027-W02")["target_week"]) == ["2027-W02"]
+    assert linear_rows(history, "2027-W02") == [("2027-W02", [[1, 1, 1, 1, 1]])]
 
 
 @pytest.mark.parametrize(("gone", "longest"), [((), 4), (("2023-W02",), 2), (weeks(4), 0)])
@@ -97,13 +106,18 @@ def test_the_networks_examples_are_what_would_have_been_scored(tmp_path: Path) -
 def test_the_networks_targets_are_the_plays_and_levels_of_the_week_that_follows(tmp_path: Path) -> None:
     history = six_weeks(tmp_path)
     examples = neural_examples(history, "2023-W06")
-    plays = {("2023-W05", "a"): 50, ("2023-W06", "a"): 60}
-    linear = linear_examples(history, "2023-W06")
-    rows = dict(zip(zip(linear["target_week"], linear["track_id"], strict=True), linear["play_count"], strict=True))
     found = dict(zip(zip(examples.target_weeks, examples.track_ids, strict=True), examples.plays.tolist(), strict=True))
-    assert plays.items() <= found.items() <= rows.items()
+    assert found == {("2023-W05", "a"): 50, ("2023-W05", "b"): 0, ("2023-W06", "a"): 60}
     # In 2023-W06 `new` was played least, 8 times, and is the last of the two that were played.
     assert examples.levels[-1] == pytest.approx(np.log(60 / 8))
+
+
+def test_a_track_that_nobody_plays_any_more_has_no_plays_in_the_target_week(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for week in weeks(4):
+        write_week(history, week, {"a": 5, "b": 2})
+    write_week(history, weeks(5)[-1], {"b": 1, "z": 9})
+    assert neural_examples(history, "2023-W05").plays.tolist() == [0, 1]
 
 
 def test_the_last_weeks_alone_are_the_same_as_the_last_of_all(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.history import CountRow, History, HistoryError
+from features.history import History, HistoryError, counts_of
 from tests.builders_history import track, weeks, write_catalogue, write_week
 
 COLUMNS = ["week", "track_id", "group", "plays", "skips", "likes"]
@@ -17,10 +18,9 @@ def as_rows(history: History, names: list[str], slices: list[int] | None = None)
 
 def test_what_is_written_is_read_sorted_by_week_track_and_group(tmp_path: Path) -> None:
     history = History(tmp_path)
-    history.write_week(
-        "2023-W02", [[("b", "treatment", 1, 0, 2), ("b", "control", 3, 1, 0)], [("a", "all", 5, 0, 0)]], {}
-    )
-    history.write_week("2023-W01", [[("a", "all", 2**40, 0, 0)], []], {})
+    rows = [[("b", "treatment", 1, 0, 2), ("b", "control", 3, 1, 0)], [("a", "all", 5, 0, 0)]]
+    history.write_week("2023-W02", map(counts_of, rows), {})
+    history.write_week("2023-W01", map(counts_of, [[("a", "all", 2**40, 0, 0)], []]), {})
     frame = history.read(["2023-W02", "2023-W01"])
     assert list(frame.columns) == COLUMNS
     assert list(frame.itertuples(index=False, name=None)) == [
@@ -106,8 +106,8 @@ def test_a_parquet_file_of_another_form_is_refused_with_both_forms(tmp_path: Pat
 
 
 def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    def power_cut() -> Iterator[list[CountRow]]:
-        yield [("b", "all", 9, 9, 9)]
+    def power_cut() -> Iterator[pa.Table]:
+        yield counts_of([("b", "all", 9, 9, 9)])
         raise KeyboardInterrupt
 
     history = History(tmp_path)

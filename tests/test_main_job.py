@@ -107,7 +107,7 @@ def counted(finished: Finished) -> pd.DataFrame:
         (week.name, track_id, plays, skips, likes)
         for week in standing.kept()
         for rows in reader.slices(week, standing)
-        for track_id, _, plays, skips, likes in rows
+        for track_id, _, plays, skips, likes in zip(*(column.to_pylist() for column in rows.columns), strict=True)
     ]
     return (
         pd.DataFrame(rows, columns=["week", "track_id", "plays", "skips", "likes"]).groupby(["week", "track_id"]).sum()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consumers.runs import TRACKS, Runs
+from consumers.runs import TRACKS, Runs, rows_of
 from features.table import FeatureTable
 from tests.builders_history import table
 
@@ -20,7 +20,7 @@ def one_track(track_id: str, n_plays: int) -> FeatureTable:
 
 def keep(runs: Runs, revision: int, n_plays: int, record: bytes = b"{}") -> None:
     run = runs.start(WEEK)
-    run.add(one_track("a", n_plays), {"naive": np.array([n_plays])}, {"naive": np.array([n_plays + 6.0])})
+    run.add(rows_of(one_track("a", n_plays), {"naive": np.array([n_plays])}, {"naive": np.array([n_plays + 6.0])}))
     run.keep(revision, {"control": record})
     run.discard()
 
@@ -28,8 +28,8 @@ def keep(runs: Runs, revision: int, n_plays: int, record: bytes = b"{}") -> None
 def test_a_run_is_kept_table_by_table_with_counts_features_predictions_and_scores(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     run = runs.start(WEEK)
-    run.add(one_track("a", 4), {"naive": np.array([4.0]), "linear": NOTHING}, {"naive": np.array([10.0])})
-    run.add(one_track("b", 7), {"naive": np.array([7.0]), "linear": NOTHING}, {"naive": np.array([13.0])})
+    run.add(rows_of(one_track("a", 4), {"naive": np.array([4.0]), "linear": NOTHING}, {"naive": np.array([10.0])}))
+    run.add(rows_of(one_track("b", 7), {"naive": np.array([7.0]), "linear": NOTHING}, {"naive": np.array([13.0])}))
     run.keep(1, {"control": b'{"id":1}'})
     tracks = runs.tracks(WEEK, 1)
     assert tracks is not None
@@ -45,7 +45,7 @@ def test_a_run_is_kept_table_by_table_with_counts_features_predictions_and_score
 
 def test_a_model_that_failed_is_kept_as_nothing(tmp_path: Path) -> None:
     run = Runs(tmp_path).start(WEEK)
-    run.add(one_track("a", 4), {"linear": NOTHING}, {"linear": NOTHING})
+    run.add(rows_of(one_track("a", 4), {"linear": NOTHING}, {"linear": NOTHING}))
     run.keep(1, {})
     tracks = Runs(tmp_path).tracks(WEEK, 1)
     assert tracks is not None
@@ -74,7 +74,7 @@ def test_a_run_of_the_same_revision_takes_the_place_of_the_one_before(tmp_path: 
 
 def test_a_run_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
     run = Runs(tmp_path).start(WEEK)
-    run.add(one_track("a", 4), {}, {})
+    run.add(rows_of(one_track("a", 4), {}, {}))
     run.discard()
     assert list((tmp_path / WEEK).iterdir()) == []
     assert Runs(tmp_path).latest(WEEK) is None

@@ -14,13 +14,14 @@ from consumers.snapshot import MOST_READINGS, CutTimeout, Snapshot, WrongTopic
 from features.connect import StoreUnavailable
 from features.fence import Fence
 from features.history import History, HistoryError
+from features.parts import Bucket, CatalogueEntry, Part
 from features.reader import CounterReader, WeekError
 from features.store import CounterStore
-from features.tally import Bucket, CatalogueEntry, Part
 from features.weeks import Calendar
 from tests.builders_weekly import chart_week, entry, moment, part
 
 TOPIC_ID = "topic-1"
+GROUPS = ("treatment", "control")
 W20, W21, W22 = (chart_week(n) for n in (20, 21, 22))
 Counts = Mapping[str, int]
 
@@ -35,12 +36,10 @@ class Restless(CounterStore):
         self.before_freeze: Callable[[], None] = lambda: None
         self.n_buckets_read = 0
 
-    def bucket(
-        self, partition: int, week: str, group: str, slice_: int, copies: str = ""
-    ) -> dict[str, tuple[int, int, int]]:
+    def packed(self, partition: int, week: str, slice_: int, copies: str = "") -> dict[bytes, bytes]:
         self.n_buckets_read += 1
         self.before_bucket(week)
-        return super().bucket(partition, week, group, slice_, copies)
+        return super().packed(partition, week, slice_, copies)
 
     def freeze(self, partition: int, weeks: Sequence[str], copies: str) -> Fence | None:
         self.before_freeze()
@@ -65,11 +64,12 @@ class Counted:
         reader = CounterReader(self.sessions, (0, 1), Calendar(), self.weeks_kept)
         return Snapshot(reader, self.tracks, (0, 1), self.history)
 
-    def count(self, week: int, counts: Counts, partition: int = 0, group: str = "all", horizon: str = "") -> None:
+    def count(self, week: int, counts: Counts, partition: int = 0, group: str = "control", horizon: str = "") -> None:
         """One record of plays in a week."""
         fence = self.sessions.init(partition, 0, TOPIC_ID, {})
         start, end = fence.next_offset, fence.next_offset + 1
-        bucket = Bucket(chart_week(week).name, group, "f", {i: [n, 0, 0] for i, n in counts.items()}, end)
+        rows = {i: [n * (name == group) for name in GROUPS for n in (plays, 0, 0)] for i, plays in counts.items()}
+        bucket = Bucket(chart_week(week).name, GROUPS, "f", rows, end)
         self.stream_time = max(self.stream_time, moment(week))
         self.sessions.apply(
             partition, TOPIC_ID, Part(start, end, self.stream_time, horizon, [bucket], since=fence.stream_time)
@@ -159,7 +159,7 @@ def test_a_week_that_is_counted_on_while_it_is_read_is_read_again_and_never_torn
     counted.sessions.before_bucket = count_on
     standing = counted.snapshot().bring_up_to_date(W20)
     assert counted.plays(20) == dict.fromkeys(every_slice, 21)
-    assert counted.history.stamp("2023-W20") == standing.stamp(W20) == {f"{TOPIC_ID}:0:all": "3"}
+    assert counted.history.stamp("2023-W20") == standing.stamp(W20) == {f"{TOPIC_ID}:0": "3"}
 
 
 def test_a_week_that_never_stands_still_is_read_from_a_copy_of_one_instant(counted: Counted) -> None:

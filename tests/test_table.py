@@ -3,12 +3,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.history import History
+from features.columns import tracks_table
+from features.context import past_weeks
+from features.counts import summed
+from features.history import History, counts_of
 from features.table import FEATURES, build, tables
 from tests.builders_history import track, weeks, write_catalogue, write_week
 
@@ -59,17 +61,21 @@ def test_what_is_not_known_is_missing_and_what_was_not_played_is_zero(tmp_path: 
     assert old[:, PLAYS:].tolist() == [[0, 0, 0]] * 4
 
 
+def test_a_missing_release_date_is_not_anothers(tmp_path: Path) -> None:
+    write_catalogue(History(tmp_path), [track("a", release_date="2019-07-05"), track("b", release_date=None)])
+    (table,) = tables(History(tmp_path), weeks(4))
+    assert table.features[:, 0, 13].tolist() == pytest.approx([2019, np.nan], nan_ok=True)
+
+
 def test_groups_are_summed(tmp_path: Path) -> None:
     history = History(tmp_path)
-    history.write_week("2023-W02", [[("a", "control", 1, 0, 5), ("a", "treatment", 2, 3, 0)]], {})
+    history.write_week("2023-W02", [counts_of([("a", "control", 1, 0, 5), ("a", "treatment", 2, 3, 0)])], {})
     (table,) = tables(history, weeks(4))
     assert table.counts[0, 1].tolist() == [3, 3, 5]
 
 
-def test_other_weeks_change_nothing(tmp_path: Path) -> None:
-    history = four_weeks(tmp_path)
-    counts = history.read(history.weeks())
-    table = build(counts, history.catalogue(), weeks(4))
+def test_a_week_after_the_last_changes_nothing(tmp_path: Path) -> None:
+    (table,) = tables(four_weeks(tmp_path), weeks(4))
     assert "z" not in table.track_ids
     assert table.counts.sum() == 4 + 3 + 2 + 2**40 + 1 + 1
 
@@ -87,9 +93,15 @@ def test_a_feature_beyond_float32_is_its_bound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [weeks(3), weeks(5), weeks(4)[::-1], ["2023-W01"] * 4])
 def test_anything_but_four_weeks_oldest_first_is_refused(tmp_path: Path, names: list[str]) -> None:
-    history = four_weeks(tmp_path)
     with pytest.raises(ValueError, match="expected 4 weeks in a row, oldest first, found"):
-        build(history.read(names), history.catalogue(), names)
+        next(tables(four_weeks(tmp_path), names))
+
+
+@pytest.mark.parametrize("names", [weeks(11), weeks(13), weeks(12)[::-1], weeks(4)])
+def test_anything_but_the_counts_of_twelve_weeks_oldest_first_is_refused(tmp_path: Path, names: list[str]) -> None:
+    history = four_weeks(tmp_path)
+    with pytest.raises(ValueError, match="expected 12 weeks in a row, oldest first, found"):
+        build(history.counts(names), history.tracks())
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 30, 10_000])
@@ -99,7 +111,7 @@ def test_tables_of_some_slices_hold_each_track_once_with_the_same_numbers(tmp_pa
     write_catalogue(history, [track(i, energy=n) for n, i in enumerate(ids[:40])], n_slices=8)
     for week in weeks(4):
         write_week(history, week, {i: n for n, i in enumerate(ids[20:])}, n_slices=8)
-    whole = build(history.read(weeks(4)), history.catalogue(), weeks(4))
+    whole = build(history.counts(past_weeks(weeks(4)[-1])), history.tracks())
     parts = list(tables(history, weeks(4), rows_at_once))
     assert len(parts) == {1: 8, 30: 8, 10_000: 1}[rows_at_once]
     order = np.argsort(np.concatenate([part.track_ids for part in parts]))
@@ -116,11 +128,10 @@ ROWS = st.lists(
 
 @given(rows=ROWS, listed=st.sets(st.text("ab é", min_size=1, max_size=2)))
 def test_counts_equal_a_slow_sum(rows: list[tuple[str, str, int, int, int]], listed: set[str]) -> None:
-    catalogue = pd.DataFrame(
-        {"id": sorted(listed), "name": ""}, columns=["id", "name", "id_artist", "release_date", *FEATURES[:13]]
-    )
-    counts = pd.DataFrame(rows, columns=["week", "track_id", "plays", "skips", "likes"])
-    table = build(counts, catalogue, weeks(4))
+    catalogue = tracks_table([track(track_id).model_dump_json() for track_id in sorted(listed)])
+    past = past_weeks(weeks(4)[-1])
+    of_weeks = [counts_of((row[1], "all", *row[2:]) for row in rows if row[0] == name).drop("group") for name in past]
+    table = build(summed(past, of_weeks), catalogue)
     assert table.track_ids.tolist() == sorted(
         listed | {row[1] for row in rows if row[0] != "2023-W05" and any(row[2:])}
     )

@@ -8,22 +8,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import consumers.weekly
 from consumers.guard import Guard
 from consumers.snapshot import CutTimeout, OldCounters, WrongTopic
 from consumers.weekly import WeeklyRun
 from features.history import History
 from features.reader import WeekError
-from features.table import FeatureTable, tables
+from features.table import FeatureTable
 from hitparade import wiring
 from hitparade.embedded import Embedded
+from models import naive
 from models.artefact import CARD, TRIAL, WEIGHTS, version_of
 from models.scorers import OPENERS, Fitted
 from models.scoring import Scores
@@ -322,6 +321,10 @@ def test_a_span_of_one_week_ranks_by_the_prediction_alone(
     assert [(place.track_id, place.score) for place in treatment.tracks[:2]] == [("b", 5.0), ("a", 4.0)]
 
 
+def one_slice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(History.parts, "__defaults__", (1,))
+
+
 def test_the_lists_are_the_same_slice_by_slice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     run = stage.weekly_run()
     run.run(fired(listened(stage)))
@@ -329,12 +332,12 @@ def test_the_lists_are_the_same_slice_by_slice(stage: Stage, monkeypatch: pytest
     stage.count()
     n_tables: list[int] = []
 
-    def one_slice_at_once(history: History, weeks: Sequence[str]) -> Iterator[FeatureTable]:
-        for table in tables(history, weeks, rows_at_once=1):
-            n_tables.append(len(table.track_ids))
-            yield table
+    def watched(table: FeatureTable) -> Scores:
+        n_tables.append(len(table.track_ids))
+        return naive.score(table)
 
-    monkeypatch.setattr(consumers.weekly, "tables", one_slice_at_once)
+    monkeypatch.setitem(OPENERS, "naive", opener("naive", watched))
+    one_slice_at_once(monkeypatch)
     run.run(fired(stage))
     assert len(n_tables) == 4
     assert sum(n_tables) == 5
@@ -411,14 +414,14 @@ def test_a_scorer_that_fails_on_one_table_is_out_for_all_with_its_first_reason(
 
     def score(table: FeatureTable) -> Scores:
         n_tables.append(len(table.track_ids))
-        if len(n_tables) == 2:
-            raise ZeroDivisionError
+        if len(n_tables) in (2, 3):
+            raise {2: ZeroDivisionError, 3: KeyError}[len(n_tables)]
         return np.full(len(table.track_ids), 1000.0)
 
-    monkeypatch.setattr(consumers.weekly, "tables", partial(tables, rows_at_once=1))
+    one_slice_at_once(monkeypatch)
     monkeypatch.setitem(OPENERS, "linear", opener("linear", score))
     control, treatment = stage.weekly_run().run(fired(listened(stage)))
-    assert len(n_tables) == 2
+    assert len(n_tables) == 4
     assert treatment.fallback == "it failed with ZeroDivisionError"
     assert treatment.tracks == control.tracks
 
@@ -471,6 +474,13 @@ def test_a_list_that_the_guard_refuses_is_naives_with_the_reason_and_the_other_g
     tracks = wiring.runs(stage.settings).tracks("2023-W25", 1)
     assert tracks is not None
     assert (tracks["score_linear"] > 999).sum() == 50  # what the model said is kept
+
+
+def test_the_guard_knows_the_most_played_tracks_of_all_slices(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPENERS, "linear", prefers(10))
+    one_slice_at_once(monkeypatch)
+    _, treatment = guarded(listened_to_many(stage), min_captured=0.9).run(fired(stage))
+    assert (treatment.fallback or "").endswith(": it has 80 of 100 plays of the last week")
 
 
 def test_the_guards_thresholds_are_settings(
