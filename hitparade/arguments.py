@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 
 BACKTESTED = ("naive", "linear", "neural")
 
@@ -30,6 +31,20 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
     return number
+
+
+def amount(text: str) -> int:
+    """A whole number from 1 on that arithmetic in floats takes."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:16]) and len(text) < 16):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 999999999999999, found {text!r}")
+    return int(text)
+
+
+def ray_address(text: str) -> str:
+    """Where a cluster of Ray is."""
+    if not re.fullmatch(r"local|auto|[^\s:/]+:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, auto or local, found {text!r}")
+    return text
 
 
 def rate(text: str) -> float:

@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from consumers.audit import MOST_SHOWN, Audit, PartitionAudit
+from consumers.audit import MOST_SHOWN, Audit, PartitionAudit, Subject
 from consumers.kafka import TopicWatch
+from features.rules import Rules
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
@@ -18,22 +20,32 @@ COLUMNS = ("#partition", "#log from", "#to", "#fence", "#events read", "tallies"
 def audit(settings: Settings, arguments: argparse.Namespace) -> int:
     """Compare the counters with the log; 0 only where all that the log can prove is right."""
     weeks = [parse_week(settings, name) for name in arguments.weeks]
-    store = wiring.session_store(settings)
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
-        facts = watch.facts(store.topic)
+        facts = watch.facts(settings.topics.sessions)
     if weeks:
         standing = wiring.counter_reader(settings).standing()
         for week in weeks:
             standing.check_kept(week)
-    auditing = Audit(settings.kafka, store, wiring.rules(settings), {week.name for week in weeks})
-    survey = auditing.survey(facts.partitions)
-    with output.progress("offsets read", survey.n_offsets()) as advance:
-        found = list(auditing.run(survey, facts.topic_id, advance))
+    runner, opened = wiring.runner(arguments), (settings, wiring.rules(settings), {week.name for week in weeks})
+    subjects = _audit(*opened).survey(facts.partitions, facts.topic_id)
+    with output.progress("offsets read", sum(subject.n_offsets for subject in subjects)) as advance:
+        found = list(runner(partial(_partition, *opened), subjects, advance))
     if arguments.json:
         output.print_json(map(_json, found))
     else:
         _print(found, ", ".join(sorted(week.name for week in weeks)) or "all weeks kept")
     return 0 if all(one.is_exact for one in found) else 1
+
+
+def _audit(settings: Settings, rules: Rules, weeks: Collection[str]) -> Audit:
+    return Audit(settings.kafka, wiring.session_store(settings), rules, weeks)
+
+
+def _partition(
+    settings: Settings, rules: Rules, weeks: Collection[str], subject: Subject, advance: output.Advance
+) -> PartitionAudit:
+    """Audit one partition by connections of this process' own."""
+    return _audit(settings, rules, weeks).partition(subject, advance)
 
 
 def _json(one: PartitionAudit) -> dict[str, Any]:

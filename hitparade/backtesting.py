@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,22 @@ from pydantic import BaseModel, Field, ValidationError
 
 from features.files import replacing
 from features.history import History, HistoryError
-from hitparade import histories, output
+from hitparade import histories, output, wiring
 from hitparade.errors import OutputError, UsageError
 from hitparade.learning import NO_HISTORY, NotInstalled
 from hitparade.settings import Settings
 from models import forecasters
-from models.backtest import BOUND, NAIVE, Judged, by_model, summary, weeks_to_judge
-from models.backtest import backtest as roll
+from models.backtest import (
+    BOUND,
+    NAIVE,
+    Judged,
+    by_model,
+    check_judged,
+    roll,
+    stretches,
+    summary,
+    weeks_to_judge,
+)
 from models.forecasters import Forecaster
 from models.scoring import NotEnoughHistory
 from producers.files import SourceError, read_lines
@@ -62,9 +72,12 @@ def backtest(settings: Settings, arguments: argparse.Namespace) -> int:
         tracks=arguments.tracks,
     ) as history:
         weeks, passed_over = _weeks(history, arguments)
-        models = _forecasters(arguments, weeks)
-        with output.progress("forecasts", total=len(weeks) * len(models)) as advance:
-            judged = roll(history, weeks, models, arguments.span, advance)
+        rolling = _rolling(history, arguments, weeks)
+        n_forecasts = len(weeks) * len(rolling.forecasters())
+        with output.progress("forecasts", total=n_forecasts) as advance:
+            parts = wiring.runner(arguments)(rolling, stretches(weeks, arguments.refit_every), advance)
+            judged = [result for part in parts for result in part]
+        check_judged(judged)
         found = summary(judged)
         rows = [found[model] for model in (*arguments.models, *([ORACLE] if arguments.truth else []), BOUND)]
         if arguments.json:
@@ -120,21 +133,46 @@ def _weeks(history: History, arguments: argparse.Namespace) -> tuple[list[str], 
     return weeks, passed_over
 
 
-def _forecasters(arguments: argparse.Namespace, weeks: Sequence[str]) -> dict[str, Forecaster]:
-    """Those asked for, in the order of the table; naive is the yardstick of all."""
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a stretch of weeks is forecast and judged, in whatever process, by models of its own."""
+
+    history: History
+    models: tuple[str, ...]
+    span: int
+    seed: int
+    refit_every: int
+    left_out: tuple[str, ...]
+    rates: Rates | None
+
+    def __call__(self, weeks: Sequence[str], advance: output.Advance) -> list[Judged]:
+        """Judge every model and the bound.
+
+        Raises:
+            HistoryError: the history does not hold the weeks: a worker on another machine has another.
+        """
+        if missing := set(weeks) - set(self.history.weeks()):
+            raise HistoryError(f"a worker finds no week {min(missing)}: the history must be where all workers can read")
+        return roll(self.history, weeks, self.forecasters(), self.span, advance)
+
+    def forecasters(self) -> dict[str, Forecaster]:
+        """Those asked for, in the order of the table; naive is the yardstick of all."""
+        makers: dict[str, Callable[[], Forecaster]] = {
+            NAIVE: lambda: forecasters.open_naive,
+            "linear": lambda: forecasters.open_linear,
+            "neural": lambda: forecasters.neural(self.seed, self.refit_every, self.left_out),
+        }
+        try:
+            opened = {model: makers[model]() for model in dict.fromkeys((NAIVE, *self.models))}
+        except ModuleNotFoundError as cause:
+            raise _not_installed(cause) from cause
+        return opened if self.rates is None else {**opened, ORACLE: forecasters.oracle(self.rates)}
+
+
+def _rolling(history: History, arguments: argparse.Namespace, weeks: Sequence[str]) -> Rolling:
     left_out = () if arguments.with_popularity else ("popularity",)
-    makers: dict[str, Callable[[], Forecaster]] = {
-        NAIVE: lambda: forecasters.open_naive,
-        "linear": lambda: forecasters.open_linear,
-        "neural": lambda: forecasters.neural(arguments.seed, arguments.refit_every, left_out),
-    }
-    try:
-        models = {model: makers[model]() for model in dict.fromkeys((NAIVE, *arguments.models))}
-    except ModuleNotFoundError as cause:
-        raise _not_installed(cause) from cause
-    if arguments.truth:
-        models[ORACLE] = forecasters.oracle(read_truth(arguments.truth, weeks))
-    return models
+    rates = read_truth(arguments.truth, weeks) if arguments.truth else None
+    return Rolling(history, arguments.models, arguments.span, arguments.seed, arguments.refit_every, left_out, rates)
 
 
 def read_truth(path: Path, weeks: Sequence[str]) -> Rates:

@@ -118,7 +118,7 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
     reader = wiring.counter_reader(settings)
     standing = reader.standing()
     standing.check_kept(week)
-    groups = {group for fence in standing.fences.values() for name, group in fence.touched if name == week.name}
+    groups = {group for groups in standing.groups(week).values() for group in groups}
     if arguments.group and arguments.group not in groups:
         raise WeekError(
             f"nothing was counted of group {arguments.group} in week {week}: "

@@ -1,16 +1,16 @@
-"""What people see: tables and progress on a terminal, or one JSON object a line for pipes."""
+"""What people see: tables and progress on a terminal, or one JSON object a line for pipes.
+
+Rich is imported by what draws with it: a consumer starts without.
+"""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Advance = Callable[[int], None]
 WIDE = 1000  # where there is no terminal, nothing needs to be cut
@@ -31,6 +31,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         columns: # are numbers, which stand right. On a narrow terminal ~ is wrapped, … is shortened, all else is whole.
         rows: a value a column.
     """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     # Names come from anywhere: markup in them would be obeyed, or fail.
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False)
     table = Table(title=title, title_justify="left")
@@ -49,7 +53,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     print(drawn.get(), end="")
 
 
-def _cell(value: object, may_be_shortened: bool) -> Text:
+def _cell(value: object, may_be_shortened: bool) -> "Text":
+    from rich.text import Text
+
     text = printable(f"{value:,}" if isinstance(value, int) else str(value))
     return Text(text, no_wrap=may_be_shortened or None, overflow="ellipsis" if may_be_shortened else None)
 
@@ -62,7 +68,13 @@ def printable(text: str) -> str:
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Advance]:
     """A bar on standard error, where that is a terminal, while the block runs; gives the function that moves it on."""
+    if not sys.stderr.isatty():
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda n: bar.advance(task, n)

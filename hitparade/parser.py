@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from features.events import CAUSES
-from hitparade.arguments import BACKTESTED, an_id, models_of, positive, rate, seed
+from hitparade.arguments import BACKTESTED, amount, an_id, models_of, positive, rate, ray_address, seed
 from hitparade.settings import Settings
 from producers.climates import CLIMATES
 
 Add = Callable[..., Any]
+CLIENTS = get_args(Settings.model_fields["kafka_client"].annotation)
 LETTERS = ("sessions", "late", "tracks")
 LETTER_CAUSES = (*CAUSES, "late", "track")
 IF_BETTER = (
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_pipeline(add, group)
     _add_checking(add)
     _add_looking(add)
+    _add_sizing(add)
     _add_models(add, group)
     return parser
 
@@ -123,7 +125,9 @@ def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
     ):
         command = add(name, "pipeline", f"consume_{name}", text, consume)
         command.add_argument("--until-idle", action="store_true", help="end when everything has been read")
-        if name != "weekly":
+        if name == "weekly":
+            _add_workers(command, "tracks that are scored")
+        else:
             command.add_argument(
                 "--accept-loss",
                 action="store_true",
@@ -146,6 +150,7 @@ def _add_checking(add: Add) -> None:
     audit = add("audit", "auditing", "audit", "count the log again, and compare it with Redis, partition by partition")
     audit.add_argument("weeks", nargs="*", metavar="WEEK", help="only these weeks (all that are kept)")
     audit.add_argument("--json", action="store_true", help="one object a partition")
+    _add_workers(audit, "partitions")
     rebuild = add(
         "rebuild",
         "rebuilding",
@@ -158,6 +163,23 @@ def _add_checking(add: Add) -> None:
         "--accept-loss", action="store_true", help="go on where the log has lost events that were counted"
     )
     rebuild.add_argument("--discard", action="store_true", help="remove what an interrupted one has left, and end")
+    _add_workers(rebuild, "partitions")
+
+
+def _add_workers(command: argparse.ArgumentParser, slices: str) -> None:
+    """Who does the work; the results are the same."""
+    who = command.add_mutually_exclusive_group()
+    who.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help=f"so many processes share the {slices} (1: this one)"
+    )
+    who.add_argument(
+        "--ray",
+        nargs="?",
+        type=ray_address,
+        const="local",
+        metavar="ADDRESS",
+        help=f"the machines of a cluster of Ray share the {slices}; without an address, one started here",
+    )
 
 
 def _add_looking(add: Add) -> None:
@@ -219,6 +241,17 @@ def _add_looking(add: Add) -> None:
         command.add_argument("--group", metavar="GROUP", help="only this group")
     for command in (playlists, counters, why, letters, evaluations, compare, experiments, config, doctor):
         command.add_argument("--json", action="store_true", help="one object a line")
+
+
+def _add_sizing(add: Add) -> None:
+    sizing = add("sizing", "sizing", "sizing", "how many partitions, consumers, Redis nodes and bytes a load needs")
+    sizing.add_argument("--events-per-s", type=amount, required=True, metavar="N", help="on average in a busy hour")
+    sizing.add_argument("--tracks", type=amount, required=True, metavar="N", help="that are played every week")
+    sizing.add_argument("--weeks-kept", type=amount, metavar="N", help="weeks with counters (those of the settings)")
+    sizing.add_argument("--array", type=amount, default=25, metavar="N", help="events a record (25)")
+    sizing.add_argument("--groups", type=amount, default=2, metavar="N", help="groups of the experiment (2)")
+    sizing.add_argument("--client", choices=CLIENTS, help="what reads Kafka (that of the settings)")
+    sizing.add_argument("--json", action="store_true", help="one object")
 
 
 def _add_models(add: Add, group: Callable[[str, str], Any]) -> None:
@@ -287,3 +320,4 @@ def _add_backtest(add: Add) -> None:
         "--out", type=Path, metavar="DIR", help="also write weekly.json, difference.png and age.png here"
     )
     backtest.add_argument("--json", action="store_true", help="one object a model, one for the bound")
+    _add_workers(backtest, "weeks")

@@ -1,14 +1,15 @@
 """The commands that move data: topics, producers, consumers, triggers."""
 
 import argparse
+import gc
 import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from features.reader import WeekError
 from features.weeks import ChartWeek
 from hitparade import output, wiring
 from hitparade.errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SCHEDULE_EVERY_S = 15.0
+COLLECT_EVERY = 50_000  # objects: those of records and events are in no cycle, and looking at them cost a quarter
 SCHEDULE_EVERY_S_BY_EVENT_TIME = 1.0
 
 
@@ -62,6 +64,8 @@ def consume_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _consume(consumer: "Consumer", until_idle: bool) -> int:
+    gc.freeze()  # what has been imported is here to stay
+    gc.set_threshold(COLLECT_EVERY)
     stop, topic = wiring.stop_on_signals(), consumer.store.topic
     log.info("reading %s, until %s", topic, "everything has been read" if until_idle else "SIGTERM or Ctrl-C")
     code = consumer.run(stop, until_idle)
@@ -86,7 +90,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
 
     wiring.check_safety(wiring.session_store(settings))
     stop = wiring.stop_on_signals()
-    run = wiring.weekly_run(settings, stop)
+    run = replace(wiring.weekly_run(settings, stop), runner=wiring.runner(arguments))
     reader = GroupReader(
         settings.kafka,
         settings.topics.triggers,
@@ -108,6 +112,8 @@ def _told(run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], No
 
 def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
     """Fire what is due until SIGTERM, or once."""
+    from features.reader import WeekError
+
     triggers = wiring.triggers(settings)
     stop = threading.Event() if arguments.once else wiring.stop_on_signals()
     if settings.retrain_weeks:
@@ -131,6 +137,8 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def trigger(settings: Settings, arguments: argparse.Namespace) -> int:
     """Fire by hand."""
+    from features.reader import WeekError
+
     if arguments.all and arguments.week:
         raise UsageError(f"expected a week or --all, found both: {arguments.week} and --all")
     wanted = parse_week(settings, arguments.week) if arguments.week else None

@@ -2,10 +2,14 @@
 
 import argparse
 import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 from consumers.kafka import TopicWatch
 from consumers.rebuild import Rebuild, discard
 from consumers.sessions import session_letters
+from features.rules import Rules
+from features.runners import here
 from hitparade import output, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
@@ -20,15 +24,41 @@ def rebuild(settings: Settings, arguments: argparse.Namespace) -> int:
         print(f"removed what rebuilds have left of {n_partitions} partitions; the counters are as they were")
         return 0
     wiring.check_safety(store)
-    rules = wiring.rules(settings)
-    letters = session_letters(settings.kafka, settings.topics)
-    with contextlib.closing(letters), contextlib.closing(TopicWatch(settings.kafka)) as watch:
-        work = Rebuild(settings.kafka, store, letters, rules, watch, arguments.accept_loss, tell=print)
+    runner, rules = wiring.runner(arguments), wiring.rules(settings)
+    with _opened(settings, rules) as work:
+        work.accept_loss, work.tell = arguments.accept_loss, print
         n_offsets = work.begin()
         with output.progress("offsets counted", n_offsets) as work.advance:
-            work.run()
+            if runner is here:
+                work.run()
+            else:
+                elsewhere = partial(_count, settings, rules, work.starts, work.ends)
+                work.run(lambda partitions: runner(elsewhere, partitions, work.advance))
     print(f"{store.topic} is counted anew; `hitparade audit` compares it with the log")
     return 0
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings, rules: Rules) -> Iterator[Rebuild]:
+    letters, store = session_letters(settings.kafka, settings.topics), wiring.session_store(settings)
+    with contextlib.closing(letters), contextlib.closing(TopicWatch(settings.kafka)) as watch:
+        yield Rebuild(settings.kafka, store, letters, rules, watch)
+
+
+def _count(
+    settings: Settings,
+    rules: Rules,
+    starts: Mapping[int, int],
+    ends: Mapping[int, int],
+    partition: int,
+    advance: output.Advance,
+) -> list[str]:
+    """Count one partition by connections of this process' own; return what there is to tell."""
+    told: list[str] = []
+    with _opened(settings, rules) as work:
+        work.starts, work.ends, work.tell, work.advance = starts, ends, told.append, advance
+        work.count(partition)
+    return told
 
 
 def _check_topic(settings: Settings, topic: str | None) -> None:

@@ -219,7 +219,7 @@ def test_every_command_of_the_design_that_exists_can_be_found(capsys: Capture) -
     assert ended.code == 0
     for command in (
         "demo embedded topics produce simulate consume schedule trigger playlists counters why train models "
-        "experiments evaluations export drop config doctor"
+        "experiments evaluations export sizing drop config doctor"
     ).split():
         assert re.search(rf"^    {command}\b", ended.out, re.MULTILINE), command
 
