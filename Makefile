@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[neural,embedded,dev]'
+		--constraint constraints.txt --editable '.[neural,embedded,confluent,dev]'
 	@touch $@
 
 .PHONY: help install demo test faults bench check format clean
@@ -28,7 +28,7 @@ faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Val
 	$(BIN)/pytest tests/faults --quiet --no-header --numprocesses 2 --dist loadgroup --seed $(or $(SEED),1) \
 		$(if $(QUICK),--quick) $(if $(ONLY),-k "$(ONLY)")
 
-bench: $(INSTALLED) ## what it costs, measured here; ONLY=name for one (duplicates, forecast)
+bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates), ONLY=all
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 check: $(INSTALLED) ## lint, format and types

@@ -1,4 +1,4 @@
-"""Run benchmarks by name, and keep their rows in results/latest.jsonl, one JSON object a line.
+"""Run the table of peers, or benchmarks by name, and keep their rows in results/latest.jsonl, one JSON object a line.
 
 python -m benchmarks duplicates
 """
@@ -6,39 +6,38 @@ python -m benchmarks duplicates
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-from benchmarks import duplicates, forecast
+from benchmarks.kept import PEERS, Row, keep
 
-Row = dict[str, Any]
-BENCHMARKS: dict[str, Callable[[], Iterable[Row]]] = {"duplicates": duplicates.run, "forecast": forecast.run}
-LATEST = Path(__file__).parent / "results" / "latest.jsonl"
+BENCHMARKS = (PEERS, "weekly", "latency", "lines", "scale", "recovery", "forecast", "duplicates")
+"""Each is a module of this folder with run(), which gives rows; it is imported when it runs."""
 
 
-def keep(name: str, rows: Iterable[Row]) -> None:
-    """Put the rows in the place of those that a benchmark of this name left."""
-    kept = [json.loads(line) for line in LATEST.read_text().splitlines()] if LATEST.exists() else []
-    others = [row for row in kept if row["name"].split(":")[0] != name]
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text("".join(json.dumps(row) + "\n" for row in [*others, *rows]))
+def rows_of(name: str) -> list[Row]:
+    """Run one benchmark; a row is printed as it comes."""
+    rows = []
+    for row in import_module(f"benchmarks.{name}").run():
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    return rows
 
 
 def main() -> int:
-    """Run those that are named, or all."""
+    """Run those that are named, or all; 1 where one has failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all unless given")
-    names = parser.parse_args().names or list(BENCHMARKS)
-    if unknown := set(names) - {*BENCHMARKS, "all"}:
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: expected {', '.join(BENCHMARKS)}")
-    for name in BENCHMARKS if "all" in names else names:
-        rows = list(BENCHMARKS[name]())
-        for row in rows:
-            print(json.dumps(row))
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}, or all; {PEERS} unless given")
+    wanted = parser.parse_args().names or [PEERS]
+    if unknown := set(wanted) - {*BENCHMARKS, "all"}:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: expected {names}, or all")
+    failed = False
+    for name in BENCHMARKS if "all" in wanted else wanted:
+        rows = rows_of(name)
         if rows:  # one that was skipped leaves what it once found
             keep(name, rows)
-    return 0
+        failed |= any("failed" in row for row in rows)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from typing import Any
 from redis import Redis
 
 from features.duplicates import ids_in
+from features.parts import Part
+from features.rules import Rules
 from features.store import CounterStore
-from features.tally import Part, Rules, tally
+from features.tally import tally
 from features.weeks import Calendar
 from hitparade.embedded import embedded
 from models.experiments import load

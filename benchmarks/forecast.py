@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.environments import ROOT
 from benchmarks.forecast_cost import scoring, training
-from benchmarks.yardstick import ROOT, yardstick
+from benchmarks.yardstick import yardstick
 from models import forecasters
 from models.backtest import BOUND, NAIVE, Judged, backtest, by_model, summary, weeks_to_judge
 from models.charts import history_from_charts

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from features.history import CountRow, History
+from features.history import CountRow, History, counts_of
 from features.table import tables
 from features.tracks import AUDIO_FEATURES, Track
 from features.weeks import Calendar
@@ -78,14 +78,14 @@ def written(folder: Path, n_weeks: int, n_tracks: int, n_slices: int) -> History
     history.write_catalogue(([_track(i) for i in ids[part]] for part in parts), {})
     for n in range(n_weeks):
         plays = (draw.poisson(rates * draw.lognormal(0, 0.3, n_tracks)) + 1).tolist()
-        history.write_week(FIRST.after(n).name, (list(_rows(ids[part], plays[part])) for part in parts), {})
+        history.write_week(FIRST.after(n).name, (counts_of(_rows(ids[part], plays[part])) for part in parts), {})
     return history
 
 
-def _track(track_id: str) -> Track:
+def _track(track_id: str) -> str:
     number = int(track_id[5:])
     known = {"id": track_id, "id_artist": f"a{number % 997}", "release_date": f"20{number % 22:02}-07-05"}
-    return Track.model_validate(known | AUDIO)
+    return Track.model_validate(known | AUDIO).model_dump_json()
 
 
 def _rows(ids: list[str], plays: list[int]) -> Iterator[CountRow]:

@@ -1,14 +1,13 @@
 """LightGBM on the very examples that our network learns from, refitted as often: benchmark-only, never a dependency."""
 
 import subprocess
-import sys
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.environments import python_of
 from features.context import CONTEXT
 from features.history import History
 from features.table import STATIC_FEATURES
@@ -16,9 +15,7 @@ from features.weeks import Calendar
 from models.examples import NeuralExamples, neural_examples
 from models.forecasters import Forecaster, oracle
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("lightgbm==4.6.0", "numpy", "scipy")
-ENVIRONMENT = ROOT / "build" / "peers" / "lightgbm"
 SCRIPT = Path(__file__).with_name("lightgbm_peer.py")
 LEVEL, PLACE_PLAYS = CONTEXT.index("level_week_4"), CONTEXT.index("place_plays")
 
@@ -27,7 +24,8 @@ def yardstick(history: History, weeks: Sequence[str], refit_every: int) -> Forec
     """Forecast all these weeks at once, each by what was known before it; then say them one by one.
 
     Raises:
-        CalledProcessError: LightGBM cannot be installed, or has failed.
+        Missing: LightGBM cannot be installed.
+        CalledProcessError: it has failed.
     """
     examples = neural_examples(history, weeks[-1])
     rows = [np.flatnonzero(examples.target_weeks == week) for week in weeks]
@@ -55,7 +53,7 @@ def _changes(examples: NeuralExamples, weeks: Sequence[str], refit_every: int) -
             asked=[_day(week) for week in weeks],
             fitted_before=_fitted_before(weeks, refit_every),
         )
-        subprocess.run([_python(), SCRIPT, given, found], check=True)
+        subprocess.run([python_of("lightgbm", *PACKAGES), SCRIPT, given, found], check=True)
         changes: np.ndarray = np.load(found)
     return changes
 
@@ -78,14 +76,3 @@ def _fitted_before(weeks: Sequence[str], refit_every: int) -> list[int]:
 
 def _day(week: str) -> int:
     return Calendar().parse(week).first_day.toordinal()
-
-
-def _python() -> Path:
-    """The interpreter of the environment, which is made once; the versions are those of constraints.txt."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        print(f"installing {PACKAGES[0]} into {ENVIRONMENT.relative_to(ROOT)}", file=sys.stderr)
-        venv.create(ENVIRONMENT, with_pip=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), *PACKAGES], check=True, stdout=sys.stderr)
-    return python

@@ -14,13 +14,14 @@ import pytest
 from redis import Redis
 
 from features.fence import Fence
+from features.parts import Bucket, Part
 from features.store import CounterStore, Fenced, TopicChanged
-from features.tally import Bucket, Part
 from tests.builders import MONDAY
 from tests.simulation.course import simulate
 from tests.simulation.memory import MemoryStore
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.world import SEEDS_PER_LOG
+from tests.stored import stored
 from tests.test_store import SETTINGS
 
 N_SEEDS = 2000
@@ -80,6 +81,7 @@ def test_a_seed_that_goes_wrong_says_so_to_the_shell() -> None:
 # The store in memory and the one in Redis
 
 WEEKS = ("2023-W24", "2023-W25", "2023-W26", "2023-W27")
+GROUPS = {WEEKS[0]: ("even", "odd"), WEEKS[1]: ("odd",), WEEKS[2]: ("even", "odd"), WEEKS[3]: ("a", "b", "c")}
 FAMILY = "24h"
 
 
@@ -115,8 +117,9 @@ def random_part(chance: random.Random, start: int, newest: int) -> Part:
     part.horizon = chance.choice(("", WEEKS[oldest]))
     generations = (f"{FAMILY}:{newest}", f"{FAMILY}:{newest - 1}")
     for week in chance.sample(WEEKS[oldest : newest + 1], chance.randint(0, newest + 1 - oldest)):
-        counts = {track: [chance.randint(0, 2) for _ in range(3)] for track in chance.sample("abc", 2)}
-        part.buckets.append(Bucket(week, chance.choice(("even", "odd")), chance.choice(("f1", "f2")), counts, end))
+        groups = GROUPS[week]
+        counts = {track: [chance.randint(0, 2) for _ in range(3 * len(groups))] for track in chance.sample("abc", 2)}
+        part.buckets.append(Bucket(week, groups, chance.choice(("f1", "f2")), counts, end))
         part.ids[f"replayed:{week}"] = some_ids(chance)
     part.ids |= {name: some_ids(chance) for name in chance.sample(generations, chance.randint(0, 2))}
     part.ids = {name: ids for name, ids in part.ids.items() if ids}
@@ -134,12 +137,7 @@ def contents(store: CounterStore, partition: int) -> Any:
     fence = store.fence(partition)
     if fence is None:
         return None
-    counts = {
-        (week, group, track): found
-        for week, group in fence.touched
-        for slice_ in range(store.slices)
-        for track, found in store.bucket(partition, week, group, slice_).items()
-    }
+    counts = {name: tuple(found) for name, found in stored(store, partition).items()}
     begins = store.key(partition, "ids:")
     names = [key if isinstance(key, str) else key.decode() for key in store.client.scan_iter(f"{begins}*")]
     ids = {name.removeprefix(begins): store.client.smembers(name) for name in names}
