@@ -76,7 +76,8 @@ def in_processes(n_workers: int) -> Runner:
                 raise RunnerError("a worker was killed, perhaps for want of memory: try fewer of them") from cause
             except BaseException:  # also of the generator's end, or of Ctrl-C: nobody waits for what is under way
                 for child in set(active_children()) - others:
-                    child.terminate()
+                    child.kill()  # it has nothing to put in order, and may be too young to be told
+                pool.shutdown(cancel_futures=True)
                 raise
 
     return run
