@@ -13,7 +13,7 @@ from consumers.kafka import KafkaUnavailable, available, build_consumer, leave
 from producers.kafka import KafkaConfig
 
 # What is fetched at once is of one partition where much is waiting: a long span costs Redis little an event.
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 8 * 1024 * 1024
 MOST_RECORDS = 20_000
 
 
