@@ -14,7 +14,7 @@ from benchmarks.peers.stage import Stage
 from benchmarks.peers.streams import compile_streams, streams
 from benchmarks.peers.watch import Going
 
-MANY, SOME, FEW, FEWEST = 3_000_000, 600_000, 300_000, 30_000
+MANY, SOME, FEW, FEWER, FEWEST = 3_000_000, 600_000, 300_000, 100_000, 30_000
 MODULES = {"kafka-python": "kafka", "confluent-kafka": "confluent_kafka"}
 CONFLUENT = "confluent-kafka==2.16.1"
 
@@ -89,7 +89,7 @@ ROSTER = (
     _streams("streams-at-least-once", "at_least_once"),
     _streams("streams-exactly-once", "exactly_once_v2"),
     _script("bytewax-stateful", SOME, "bytewax_stateful", "bytewax", *BYTEWAX),
-    _script("bytewax-window", SOME, "bytewax_window", "bytewax", *BYTEWAX),
+    _script("bytewax-window", FEWER, "bytewax_window", "bytewax", *BYTEWAX),
     _script("quix", FEW, "quix", "quix", "quixstreams==3.28.1"),
     _script("faust", FEWEST, "faust_agent", "faust", "faust-streaming==0.15.3", "orjson==3.13.0"),
 )
