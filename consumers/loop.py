@@ -10,12 +10,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
 from consumers.beginning import Beginning, Stopped, way_out
 from consumers.client import OutOfRange
 from consumers.health import Health
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
-LONGEST_PAUSE_S = 5.0
 LOOK_EVERY_S = 5.0
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
@@ -49,27 +48,6 @@ class Sink(Protocol):
 
 
 Decide = Callable[[Batch, datetime | None], Iterable[Part]]
-Submit = Callable[[Callable[[], None]], Future[None]]
-
-
-def in_a_thread() -> Submit:
-    """Do one thing after the other in a thread of their own."""
-    return ThreadPoolExecutor(1, "apply").submit
-
-
-@dataclass(frozen=True, slots=True)
-class Applying:
-    """A part on its way into Redis, and the fence that it leaves there."""
-
-    partition: int
-    part: Part
-    fence: Fence
-    done: Future[None]
-
-
-def longer(pause_s: float) -> float:
-    """The pause after that one."""
-    return min(LONGEST_PAUSE_S, max(0.2, 2 * pause_s))
 
 
 @dataclass(slots=True)
@@ -97,7 +75,7 @@ class Consumer:
     _watchdog: Watchdog = field(default_factory=Watchdog)
     _looked: float | None = None  # None: everything must be asked after before all is well
     _failing: set[int] = field(default_factory=set)
-    _resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # when to try again, and the pause before
+    _resting: Rests = field(default_factory=Rests)
     _beyond_end: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -160,7 +138,7 @@ class Consumer:
         """
         for partition in list(self.source.waiting):
             try:
-                if self.clock() >= self._resting.get(partition, (0.0, 0.0))[0]:
+                if self._resting.is_over(partition, self.clock()):
                     self._guarded(partition, partial(self.begin, partition))
             except PASSING as cause:
                 self.source.wait(partition)
@@ -271,19 +249,14 @@ class Consumer:
         except PASSING as cause:
             self._failing.add(partition)
             if isinstance(cause, StoreUnavailable):
-                self._rest(partition)
+                self._resting.begin(partition, self.clock())
+                self.source.wait(partition)
             raise
         except (TopicChanged, Stopped) as cause:
             reason = f"{cause}. {way_out(self.source.topic)}" if isinstance(cause, TopicChanged) else str(cause)
             log.error("partition %d of %s is stopped: %s", partition, self.source.topic, reason)
             self.stopped[partition] = reason
             self.source.stop(partition)
-
-    def _rest(self, partition: int) -> None:
-        """Leave a partition alone for longer and longer: not all of them need be on one node of Redis."""
-        pause_s = longer(self._resting.get(partition, (0.0, 0.0))[1])
-        self._resting[partition] = (self.clock() + pause_s * random.uniform(0.5, 1.0), pause_s)
-        self.source.wait(partition)
 
     def begin(self, partition: int) -> None:
         """Read the partition from its fence on; make the fence where there is none.
@@ -304,7 +277,7 @@ class Consumer:
         self.stopped.pop(partition, None)
         if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
             self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time, since=fence.stream_time))
-            self._resting.pop(partition)
+            self._resting.end(partition)
         self._failing.discard(partition)
         self.source.start(partition, start)
 

@@ -22,19 +22,14 @@ single node and on a cluster:
 slice = CRC-32 of the track id modulo the number of slices.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.resources import files
-from itertools import chain
-from struct import pack, unpack
-
-import msgspec
 
 from features.connect import Client, Script, StoreUnavailable, passing
 from features.fence import Fence
+from features.packing import arguments_of, entry, slice_of, unpacked
 from features.parts import CatalogueEntry, Part
-from features.rules import N_KINDS
 
 LAYOUT = "2"
 MOST_IDS = 5000  # looked up in one step
@@ -103,7 +98,7 @@ class CounterStore:
             TopicChanged: the fence is of another topic id.
             StoreUnavailable: nothing is known of whether it was applied; the fence tells.
         """
-        answer = self._apply(keys=self._whole(partition), args=self._packed(topic_id, part))
+        answer = self._apply(keys=self._whole(partition), args=arguments_of(part, topic_id, self.slices))
         where = f"{self.topic} partition {partition}"
         match [text.decode() for text in answer]:
             case ["OK"]:
@@ -145,43 +140,9 @@ class CounterStore:
         for name, *places in sets:
             yield name.decode(), {ids[place] for place in places}
 
-    def _packed(self, topic_id: str, part: Part) -> list[bytes]:
-        buckets: list[object] = []
-        counts: list[int] = []
-        for bucket in part.buckets:
-            slices = self._by_slice(bucket.counts)
-            counts += chain.from_iterable(deltas for _, _, deltas in slices)
-            about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
-            buckets.append((*about, N_KINDS * len(bucket.groups), [(slice_, ids) for slice_, ids, _ in slices]))
-        span = {
-            "start": str(part.start),
-            "end": str(part.end),
-            "topic_id": topic_id,
-            "since": part.since.isoformat() if part.since else "",
-            "stream_time": part.stream_time.isoformat() if part.stream_time else "",
-            "horizon": part.horizon,
-            "slices": self.slices,
-            "tallies": part.tallies,
-            "buckets": buckets,
-            "entries": [(e.track_id, self.slice_of(e.track_id), e.timestamp, e.offset, e.value) for e in part.entries],
-            "ids": [(name, len(ids)) for name, ids in part.ids.items()],
-            "kept": part.kept,
-        }
-        remembered = b"".join(id_ for ids in part.ids.values() for id_ in ids)
-        return [msgspec.msgpack.encode(span), remembered, pack(f"<{len(counts)}I", *counts)]
-
-    def _by_slice(self, counts: Mapping[str, list[int]]) -> list[tuple[int, list[str], list[int]]]:
-        """The slices that have any of the tracks, these, and their counts one after the other."""
-        found: list[tuple[int, list[str], list[int]]] = [(slice_, [], []) for slice_ in range(self.slices)]
-        for track_id, deltas in counts.items():
-            _, ids, all_deltas = found[zlib.crc32(track_id.encode()) % self.slices]
-            ids.append(track_id)
-            all_deltas += deltas
-        return [one for one in found if one[1]]
-
     def slice_of(self, track_id: str) -> int:
         """The slice that holds a track, in every partition and in history."""
-        return zlib.crc32(track_id.encode()) % self.slices
+        return slice_of(track_id, self.slices)
 
     @passing
     def fences(self, partitions: Sequence[int]) -> dict[int, Fence]:
@@ -215,12 +176,12 @@ class CounterStore:
 
     def bucket(self, partition: int, week: str, slice_: int, copies: str = "") -> dict[str, tuple[int, ...]]:
         """Plays, skips and likes of every group by track id."""
-        return _unpacked(self.packed(partition, week, slice_, copies))
+        return unpacked(self.packed(partition, week, slice_, copies))
 
     @passing
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         """The tracks of a slice as their records had them, those taken down too."""
-        return [_entry(track_id, value) for track_id, value in self._fields(partition, f"tracks:{slice_}").items()]
+        return [entry(track_id, value) for track_id, value in self._fields(partition, f"tracks:{slice_}").items()]
 
     def _fields(self, partition: int, name: str) -> dict[bytes, bytes]:
         """A hash, however large; HSCAN keeps Redis free for others, and may give a field twice."""
@@ -239,7 +200,7 @@ class CounterStore:
             pipeline.hgetall(self.key(partition, f"week:{week}:{slice_}"))
             fields, packed = pipeline.execute()
         fence = Fence.of({_text(name): _text(value) for name, value in fields.items()}) if fields else None
-        return fence, _unpacked(packed)
+        return fence, unpacked(packed)
 
     @passing
     def bucket_keys(self) -> list[tuple[int, str]]:
@@ -291,15 +252,6 @@ class CounterStore:
         for key in keys:
             self.client.unlink(key)
         return len(keys)
-
-
-def _entry(track_id: bytes, value: bytes) -> CatalogueEntry:
-    timestamp, offset, track = value.split(b" ", 2)
-    return CatalogueEntry(track_id.decode(), int(timestamp), int(offset), track.decode())
-
-
-def _unpacked(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
-    return {track_id.decode(): unpack(f"<{len(counts) // 4}I", counts) for track_id, counts in packed.items()}
 
 
 def _text(value: bytes | str) -> str:

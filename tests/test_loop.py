@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from consumers.loop import LONGEST_PAUSE_S, Consumer
+from consumers.applying import LONGEST_PAUSE_S, in_a_thread
+from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Batch
 from features.connect import StoreUnavailable
@@ -315,11 +316,40 @@ def test_a_partition_whose_redis_takes_no_writes_rests_longer_and_longer_and_hol
     world.check()
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("most_tracks", [1, 5000])
+def test_who_counts_alone_is_never_refused(
+    world: World, caplog: pytest.LogCaptureFixture, partitions: int, most_tracks: int
+) -> None:
+    """What it decides while Redis is busy follows from what Redis is busy with."""
+    world.logs = {partition: LOGS[partition] for partition in range(partitions)}
+    with caplog.at_level("INFO"):
+        drain(world.consumer(most_tracks=most_tracks))
+    assert [record.message for record in caplog.records if "reading the fence again" in record.message] == []
+    world.check()
+
+
 def test_a_zombie_is_refused_and_goes_on_where_its_successor_is(world: World) -> None:
     zombie, successor = world.consumer(), world.consumer()
     zombie.step()
     drain(successor)
     drain(zombie)
+    world.check()
+
+
+def test_nothing_is_sent_after_a_part_that_is_refused(world: World) -> None:
+    world.logs = {0: LOGS[0]}
+    zombie, sent, submit = world.consumer(most_tracks=1), list[str](), in_a_thread()
+
+    def noted(action: Callable[[], None]) -> Future[None]:
+        sent.append("a part")
+        return submit(action)
+
+    zombie.submit = noted
+    zombie.begin(0)
+    drain(world.consumer())
+    zombie.drain(Batch(0, 0, len(LOGS[0]), LOGS[0]))
+    assert len(sent) == 1
     world.check()
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from kafka import TopicPartition
 
+import consumers.applying
 import consumers.health
 import consumers.kafka
 import consumers.loop
@@ -152,6 +153,7 @@ class World:
             patch.setattr(consumers.kafka, "time", self)
             patch.setattr(consumers.loop, "time", self)
             patch.setattr(consumers.loop, "random", self.random)
+            patch.setattr(consumers.applying, "random", self.random)
             for module in (consumers.loop, consumers.health):
                 patch.setattr(module.log, "disabled", self._tell is None)
             yield

@@ -1,0 +1,68 @@
+"""What goes into Redis and comes out of it, as bytes: arguments of apply.lua, counts, and tracks of the catalogue."""
+
+import zlib
+from collections.abc import Mapping
+from itertools import chain
+from struct import pack, unpack
+
+import msgspec
+
+from features.parts import CatalogueEntry, Part
+from features.rules import N_KINDS
+
+
+def slice_of(track_id: str, slices: int) -> int:
+    """The slice that holds a track, in every partition and in history.
+
+    >>> slice_of("123456789", 16)  # the CRC catalogue's check value is 0xCBF43926
+    6
+    """
+    return zlib.crc32(track_id.encode()) % slices
+
+
+def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
+    """The arguments of apply.lua, which says what is in them."""
+    buckets: list[object] = []
+    counts: list[int] = []
+    for bucket in part.buckets:
+        by_slice = _by_slice(bucket.counts, slices)
+        counts += chain.from_iterable(deltas for _, _, deltas in by_slice)
+        about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
+        buckets.append((*about, N_KINDS * len(bucket.groups), [(slice_, ids) for slice_, ids, _ in by_slice]))
+    span = {
+        "start": str(part.start),
+        "end": str(part.end),
+        "topic_id": topic_id,
+        "since": part.since.isoformat() if part.since else "",
+        "stream_time": part.stream_time.isoformat() if part.stream_time else "",
+        "horizon": part.horizon,
+        "slices": slices,
+        "tallies": part.tallies,
+        "buckets": buckets,
+        "entries": [(e.track_id, slice_of(e.track_id, slices), e.timestamp, e.offset, e.value) for e in part.entries],
+        "ids": [(name, len(ids)) for name, ids in part.ids.items()],
+        "kept": part.kept,
+    }
+    remembered = b"".join(id_ for ids in part.ids.values() for id_ in ids)
+    return [msgspec.msgpack.encode(span), remembered, pack(f"<{len(counts)}I", *counts)]
+
+
+def _by_slice(counts: Mapping[str, list[int]], slices: int) -> list[tuple[int, list[str], list[int]]]:
+    """The slices that have any of the tracks, these, and their counts one after the other."""
+    found: list[tuple[int, list[str], list[int]]] = [(slice_, [], []) for slice_ in range(slices)]
+    for track_id, deltas in counts.items():
+        _, ids, all_deltas = found[zlib.crc32(track_id.encode()) % slices]  # as slice_of: a call costs as much again
+        ids.append(track_id)
+        all_deltas += deltas
+    return [one for one in found if one[1]]
+
+
+def unpacked(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
+    """Plays, skips and likes of every group by track id."""
+    return {track_id.decode(): unpack(f"<{len(counts) // 4}I", counts) for track_id, counts in packed.items()}
+
+
+def entry(track_id: bytes, value: bytes) -> CatalogueEntry:
+    """A track of the catalogue."""
+    timestamp, offset, track = value.split(b" ", 2)
+    return CatalogueEntry(track_id.decode(), int(timestamp), int(offset), track.decode())
