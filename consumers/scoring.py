@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from traceback import format_exception
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,11 @@ import pyarrow as pa
 from consumers.runs import rows_of
 from features.context import Chart, Charted
 from features.counts import Part
-from features.history import History
+from features.history import History, HistoryError
 from features.table import FeatureTable, charted_part, table_part
 from models.ranking import PLAYS, Best, list_scores
 from models.scorers import NAIVE, Fitted
-from models.scoring import Scores, checked
+from models.scoring import ModelError, Scores, checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,25 @@ class Charting:
         return charted_part(self.history, self.closed_week, part)
 
 
+class Failure(NamedTuple):
+    """Why a model makes no list, in texts: an exception might not travel from one process to another.
+
+    The reason is the same wherever it happens: no path and no address is in it. details are for the log.
+    """
+
+    reason: str
+    details: str
+
+    @classmethod
+    def of(cls, cause: Exception) -> "Failure":
+        """What the exception comes to."""
+        if isinstance(cause, HistoryError):
+            return cls("a file of the history cannot be read", str(cause))
+        if isinstance(cause, ModelError):
+            return cls(str(cause), "")
+        return cls(f"it failed with {type(cause).__name__}", "".join(format_exception(cause)))
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What a run takes from a part of the tracks."""
@@ -37,7 +57,7 @@ class Scored:
     """by model; of a model that has failed, none"""
     most_played: Best
     """in the closed week"""
-    failures: Mapping[str, Exception]
+    failures: Mapping[str, Failure]
     """by model"""
     rows: pa.Table
     """to be kept with the run"""
@@ -66,7 +86,7 @@ class Scoring:
 
 def scored(table: FeatureTable, models: Mapping[str, Fitted], span_weeks: int) -> Scored:
     """What each model predicts, and what its list ranks by: NaN where it fails. Naive must not fail."""
-    n_tracks, failures = len(table.track_ids), dict[str, Exception]()
+    n_tracks, failures = len(table.track_ids), dict[str, Failure]()
     predictions, scores = dict[str, Scores](), dict[str, Scores]()
     for model, fitted in models.items():
         try:
@@ -75,7 +95,7 @@ def scored(table: FeatureTable, models: Mapping[str, Fitted], span_weeks: int) -
         except Exception as cause:  # whatever a model does, the list is made
             if model == NAIVE:
                 raise
-            failures[model] = cause
+            failures[model] = Failure.of(cause)
             predictions[model] = scores[model] = np.full(n_tracks, np.nan)
     return Scored(
         {model: best_of(table, scores[model]) for model in models.keys() - failures.keys()},

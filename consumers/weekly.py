@@ -11,10 +11,9 @@ from consumers.guard import Guard, Neighbours
 from consumers.kafka import TopicWatch
 from consumers.playlists import PlaylistLog
 from consumers.runs import Run, Runs
-from consumers.scoring import Charting, Scoring
+from consumers.scoring import Charting, Failure, Scoring
 from consumers.snapshot import OldCounters, Snapshot, WrongTopic
 from features.context import N_PAST_WEEKS, merged, past_weeks
-from features.history import HistoryError
 from features.reader import Standing
 from features.runners import Runner, here
 from features.topics import Topics
@@ -23,7 +22,6 @@ from models.experiments import Experiment, Experiments, Group
 from models.ranking import Best
 from models.registry import Registry
 from models.scorers import NAIVE, Fitted, open_model
-from models.scoring import ModelError
 from producers.playlists import Entry, Playlist
 from producers.publisher import NotAcknowledged, Publisher
 from producers.triggers import Trigger
@@ -44,25 +42,14 @@ class Opened:
             return self.ready[NAIVE], self.reasons[model]
         return self.ready[model], None
 
-    def fail(self, model: str, cause: Exception) -> None:
-        """Let naive take over, for a reason that is the same wherever it happens: no path and no address is in it.
-
-        Raises:
-            Exception: naive itself has failed.
-        """
-        if model == NAIVE:
-            raise cause
+    def fail(self, model: str, failure: Failure) -> None:
+        """Let naive take over."""
         if model in self.reasons:
             return
-        reason = str(cause)
-        if isinstance(cause, HistoryError):
-            log.error("%s", cause)
-            reason = "a file of the history cannot be read"
-        elif not isinstance(cause, ModelError):
-            log.error("%s failed", model, exc_info=cause)
-            reason = f"it failed with {type(cause).__name__}"
-        log.warning("%s falls back to naive: %s", model, reason)
-        self.reasons[model] = reason
+        if failure.details:
+            log.error("%s failed: %s", model, failure.details)
+        log.warning("%s falls back to naive: %s", model, failure.reason)
+        self.reasons[model] = failure.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +157,9 @@ class WeeklyRun:
             try:
                 opened.ready[model] = open_model(model, self.snapshot.history, self.registry, week.name)
             except Exception as cause:  # whatever a model does, the list is made
-                opened.fail(model, cause)
+                if model == NAIVE:
+                    raise
+                opened.fail(model, Failure.of(cause))
         return opened
 
     def _cut(
@@ -236,8 +225,8 @@ class WeeklyRun:
         best, most_played = {model: Best() for model in opened.ready}, Best()
         scoring = Scoring(history, week.name, chart, dict(opened.ready), self.span_weeks)
         for scored in self.runner(scoring, parts, _untold):
-            for model, cause in scored.failures.items():
-                opened.fail(model, cause)
+            for model, failure in scored.failures.items():
+                opened.fail(model, failure)
             for model, places in scored.best.items():
                 best[model].merge(places)
             most_played.merge(scored.most_played)

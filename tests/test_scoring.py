@@ -1,12 +1,13 @@
 """The work of a weekly run, part by part: the same wherever and in whatever parts it is done."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from consumers.scoring import Charting, Scored, Scoring
+from consumers.scoring import Charting, Failure, Scored, Scoring
 from features.context import merged
 from features.history import History
 from features.runners import Runner, here, in_processes
@@ -25,6 +26,18 @@ def untold(n_parts: int) -> None:
 
 def fails(table: Any) -> Any:
     raise ScoringError(f"{len(table.track_ids)} of {len(table.track_ids)} scores are not finite")
+
+
+class Unportable(Exception):
+    """It holds what no other process can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def breaks(table: Any) -> Any:
+    raise Unportable
 
 
 def run(history: History, runner: Runner, rows_at_once: int, **more: Fitted) -> list[Scored]:
@@ -73,9 +86,17 @@ def test_a_model_that_fails_is_told_for_every_part_and_its_columns_are_empty(tmp
     history = listening(tmp_path, 14)
     for part in run(history, here, 1, neural=Fitted("neural", "1", fails)):
         n_tracks = len(part.rows)
-        assert str(part.failures["neural"]) == f"{n_tracks} of {n_tracks} scores are not finite"
+        assert part.failures == {"neural": Failure(f"{n_tracks} of {n_tracks} scores are not finite", "")}
         assert part.best.keys() == {"naive", "linear"}
         assert np.isnan(part.rows["score_neural"].to_numpy()).all()
+
+
+def test_a_failure_reads_the_same_from_another_process(tmp_path: Path) -> None:
+    history = listening(tmp_path, 14)
+    for runner in (here, in_processes(2)):
+        for part in run(history, runner, 1, neural=Fitted("neural", "1", breaks)):
+            assert part.failures["neural"].reason == "it failed with Unportable"
+            assert "in breaks\n    raise Unportable" in part.failures["neural"].details
 
 
 def test_naive_failing_is_an_error(tmp_path: Path) -> None:
