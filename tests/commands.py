@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,10 @@ class Ended:
     def rows(self) -> list[dict[str, Any]]:
         """What --json printed; an error where anything else is on standard output."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+Command = Callable[..., Ended]
+"""Runs a command in this process, with the settings of what its first argument has counted."""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
 
 from hitparade.embedded import Embedded, embedded
 from tests.servers import DATA, apache_kafka, missing
+
+if TYPE_CHECKING:  # the modules of these import kafka, which needs what follows
+    from tests.builders_counting import Counted
+    from tests.commands import Command, Ended
 
 with warnings.catch_warnings():  # it reads its schemas with functions that Python 3.11 and 3.12 call deprecated
     warnings.filterwarnings("ignore", "(open|read)_text is deprecated", DeprecationWarning)
@@ -78,3 +83,44 @@ def listening_data() -> Path:
     if not DATA.is_dir():
         missing(f"no data in {DATA}: name its folder in HITPARADE_TEST_DATA")
     return DATA
+
+
+@pytest.fixture
+def log(kafka: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> "Counted":
+    """A session topic without a record, and nothing counted; a test with this fixture runs on both brokers."""
+    from tests.builders_counting import counted_on
+
+    return counted_on(kafka, redis, redis_url, prefix, tmp_path)
+
+
+@pytest.fixture
+def apache_log(apache: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> "Counted":
+    """The same on Apache Kafka alone."""
+    from tests.builders_counting import counted_on
+
+    return counted_on(apache, redis, redis_url, prefix, tmp_path)
+
+
+@pytest.fixture
+def counted(embedded_stack: Embedded, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> "Counted":
+    """A known log on the embedded broker, all of it counted."""
+    from tests.builders_counting import counted_on
+
+    counted = counted_on(embedded_stack.kafka, redis, redis_url, prefix, tmp_path)
+    counted.fill(500)
+    counted.count()
+    return counted
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> "Command":
+    """Commands on what was counted."""
+
+    from tests.commands import run
+
+    def command(counted: "Counted", *arguments: str) -> "Ended":
+        for name, value in counted.env.items():
+            monkeypatch.setenv(name, value)
+        return run(capsys, *arguments)
+
+    return command

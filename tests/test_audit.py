@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,45 +17,24 @@ from consumers.source import Batch
 from features.duplicates import Origin
 from features.store import CounterStore
 from hitparade import wiring
-from hitparade.embedded import Embedded
 from tests.builders import MONDAY, WEEK, Record, millis, play, rules, wire
-from tests.builders_counting import PARTITIONS, Counted, counted_on, running
-from tests.commands import Ended, run
+from tests.builders_counting import PARTITIONS, Counted, running
+from tests.commands import Command, Ended
 from tests.faults.known import known_log
 from tests.servers import wait_until
 from tests.stored import packed
 
 
 @pytest.fixture
-def log(kafka: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    return counted_on(kafka, redis, redis_url, prefix, tmp_path)
+def audit(command: Command) -> Command:
+    return partial(_audit, command)
 
 
-@pytest.fixture
-def apache_log(apache: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    return counted_on(apache, redis, redis_url, prefix, tmp_path)
+def _audit(command: Command, counted: Counted, *arguments: str) -> Ended:
+    return command(counted, "audit", *arguments)
 
 
-@pytest.fixture
-def counted(embedded_stack: Embedded, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    """A known log on the embedded broker, all of it counted."""
-    counted = counted_on(embedded_stack.kafka, redis, redis_url, prefix, tmp_path)
-    counted.fill(500)
-    counted.count()
-    return counted
-
-
-@pytest.fixture
-def audit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
-    def audit(counted: Counted, *arguments: str) -> Ended:
-        for name, value in counted.env.items():
-            monkeypatch.setenv(name, value)
-        return run(capsys, "audit", *arguments)
-
-    return audit
-
-
-def test_what_consumers_counted_is_exact(log: Counted, audit: Callable[..., Ended]) -> None:
+def test_what_consumers_counted_is_exact(log: Counted, audit: Command) -> None:
     log.fill(600)
     log.consume()
     fences = log.store.fences(range(PARTITIONS))
@@ -74,9 +53,7 @@ def test_what_consumers_counted_is_exact(log: Counted, audit: Callable[..., Ende
 
 
 @pytest.mark.parametrize("by", [1, -1])
-def test_a_counter_that_was_changed_is_named_with_both_sides(
-    counted: Counted, audit: Callable[..., Ended], by: int
-) -> None:
+def test_a_counter_that_was_changed_is_named_with_both_sides(counted: Counted, audit: Command, by: int) -> None:
     week, group, track, plays = counted.change(by)
     ended = audit(counted, "--json")
     wrong, right = ended.rows()
@@ -222,7 +199,7 @@ SPOILED += [no_groups, a_week_of_nothing, of_an_old_layout]
 
 @pytest.mark.parametrize("spoil", SPOILED)
 def test_whatever_is_spoiled_in_redis_is_found_and_named(
-    counted: Counted, audit: Callable[..., Ended], spoil: Callable[[Counted], str]
+    counted: Counted, audit: Command, spoil: Callable[[Counted], str]
 ) -> None:
     named = spoil(counted)
     ended = audit(counted)
@@ -232,7 +209,7 @@ def test_whatever_is_spoiled_in_redis_is_found_and_named(
     assert [row["exact"] for row in audit(counted, "--json").rows()] == [False, True]
 
 
-def test_only_the_weeks_asked_for_are_compared(counted: Counted, audit: Callable[..., Ended]) -> None:
+def test_only_the_weeks_asked_for_are_compared(counted: Counted, audit: Command) -> None:
     week = counted.change(1)[0]
     others = counted.store.fences([0])[0].touched.keys() - {week}
     assert audit(counted, *sorted(others)).code == 0
@@ -240,12 +217,12 @@ def test_only_the_weeks_asked_for_are_compared(counted: Counted, audit: Callable
     assert (ended.code, f"The log against Redis: {week}" in ended.out) == (1, True)
 
 
-def test_a_week_that_is_not_kept_or_none_is_refused(counted: Counted, audit: Callable[..., Ended]) -> None:
+def test_a_week_that_is_not_kept_or_none_is_refused(counted: Counted, audit: Command) -> None:
     assert "week 2020-W01 is not counted: expected one of 2023-W20" in audit(counted, "2020-W01").err
     assert audit(counted, "2020-W54").code == 2
 
 
-def test_no_more_than_twenty_counters_are_shown(counted: Counted, audit: Callable[..., Ended]) -> None:
+def test_no_more_than_twenty_counters_are_shown(counted: Counted, audit: Command) -> None:
     for key in counted.redis.scan_iter(counted.key("week:*")):
         counted.redis.delete(key)
     rows = audit(counted, "--json").rows()
@@ -270,9 +247,7 @@ def delete_before(counted: Counted, offset: int) -> None:
         admin.delete_records({TopicPartition(counted.topic, 0): offset})
 
 
-def test_what_the_log_has_lost_is_said_and_the_rest_still_proved(
-    apache_log: Counted, audit: Callable[..., Ended]
-) -> None:
+def test_what_the_log_has_lost_is_said_and_the_rest_still_proved(apache_log: Counted, audit: Command) -> None:
     apache_log.send(*[(0, None, play(track=f"t{n % 2}")) for n in range(10)], (0, None, b"junk"), (1, None, play()))
     apache_log.count()
     delete_before(apache_log, 4)
@@ -288,7 +263,7 @@ def test_what_the_log_has_lost_is_said_and_the_rest_still_proved(
     assert (row["exact"], row["unproved"], row["wrong"], row["by"]) == (False, 1, 1, 1)
 
 
-def test_a_log_that_lost_nothing_that_was_counted_proves_all(apache_log: Counted, audit: Callable[..., Ended]) -> None:
+def test_a_log_that_lost_nothing_that_was_counted_proves_all(apache_log: Counted, audit: Command) -> None:
     apache_log.send(*[(0, None, play(track=f"t{n % 2}")) for n in range(10)])
     delete_before(apache_log, 4)
     apache_log.consume()
@@ -297,7 +272,7 @@ def test_a_log_that_lost_nothing_that_was_counted_proves_all(apache_log: Counted
     assert audit(apache_log).code == 1, "more than the log says is wrong where nothing counted is lost"
 
 
-def test_records_lost_before_they_were_counted_are_said(apache_log: Counted, audit: Callable[..., Ended]) -> None:
+def test_records_lost_before_they_were_counted_are_said(apache_log: Counted, audit: Command) -> None:
     apache_log.send((0, None, play()))
     apache_log.count()
     apache_log.send((0, None, play()), (0, None, play()))
@@ -308,7 +283,7 @@ def test_records_lost_before_they_were_counted_are_said(apache_log: Counted, aud
 
 
 @pytest.mark.timeout(120)
-def test_an_audit_is_exact_while_consumers_count(apache_log: Counted, audit: Callable[..., Ended]) -> None:
+def test_an_audit_is_exact_while_consumers_count(apache_log: Counted, audit: Command) -> None:
     apache_log.fill(3000)
     apache_log.count(until=50)
 

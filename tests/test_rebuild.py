@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,41 +22,12 @@ from hitparade.embedded import Embedded
 from producers.publisher import NotAcknowledged
 from producers.topics import ensure_topics, topic_specs
 from tests.builders import play
-from tests.builders_counting import PARTITIONS, Counted, counted_on, letters_of, running
+from tests.builders_counting import PARTITIONS, Counted, letters_of, running
 from tests.builders_weekly import chart_week, plays, staged
-from tests.commands import Ended, run
+from tests.commands import Command
 from tests.servers import wait_until
 from tests.stored import packed
 from tests.stored import stored as stored_of
-
-
-@pytest.fixture
-def log(kafka: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    return counted_on(kafka, redis, redis_url, prefix, tmp_path)
-
-
-@pytest.fixture
-def apache_log(apache: str, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    return counted_on(apache, redis, redis_url, prefix, tmp_path)
-
-
-@pytest.fixture
-def counted(embedded_stack: Embedded, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    """A known log on the embedded broker, all of it counted."""
-    counted = counted_on(embedded_stack.kafka, redis, redis_url, prefix, tmp_path)
-    counted.fill(500)
-    counted.count()
-    return counted
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
-    def command(counted: Counted, *arguments: str) -> Ended:
-        for name, value in counted.env.items():
-            monkeypatch.setenv(name, value)
-        return run(capsys, *arguments)
-
-    return command
 
 
 @dataclass
@@ -97,9 +68,7 @@ def has_shadow(counted: Counted) -> bool:
     return any(name.startswith("new:") for name in counted.keys())
 
 
-def test_spoiled_counters_are_exact_after_a_rebuild_and_consumers_count_on(
-    log: Counted, command: Callable[..., Ended]
-) -> None:
+def test_spoiled_counters_are_exact_after_a_rebuild_and_consumers_count_on(log: Counted, command: Command) -> None:
     log.fill(500)
     log.consume()
     right = stored(log)
@@ -152,9 +121,7 @@ class Load:
 
 
 @pytest.mark.timeout(150)
-def test_a_rebuild_under_load_stops_neither_consumers_nor_readers(
-    apache_log: Counted, command: Callable[..., Ended]
-) -> None:
+def test_a_rebuild_under_load_stops_neither_consumers_nor_readers(apache_log: Counted, command: Command) -> None:
     apache_log.fill(3000)
     apache_log.count()
     load = Load(apache_log, "2023-W24")
@@ -208,7 +175,7 @@ model = "linear"
 
 @pytest.mark.parametrize("change", ["slices", "experiment", "zone", "weeks"])
 def test_a_rebuild_counts_under_the_settings_of_now(
-    counted: Counted, command: Callable[..., Ended], tmp_path: Path, change: str
+    counted: Counted, command: Command, tmp_path: Path, change: str
 ) -> None:
     file = tmp_path / "experiments.toml"
     file.write_text(EXPERIMENT)
@@ -301,7 +268,7 @@ def interrupt(counted: Counted) -> int:
     return sum(done)
 
 
-def test_an_interrupted_rebuild_is_gone_on_with(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_an_interrupted_rebuild_is_gone_on_with(counted: Counted, command: Command) -> None:
     right = stored(counted)
     counted.change(1)
     spoiled = stored(counted)
@@ -325,9 +292,7 @@ def test_an_interrupted_rebuild_is_gone_on_with(counted: Counted, command: Calla
 @pytest.mark.parametrize(
     "setting", ["SLICES=3", "WEEKS_KEPT=5", "FUTURE_TOLERANCE_S=9", "EVENT_TIME_ZONE=Asia/Tokyo", "DUPLICATE_HOURS=1"]
 )
-def test_what_was_rebuilt_under_other_rules_is_begun_anew(
-    counted: Counted, command: Callable[..., Ended], setting: str
-) -> None:
+def test_what_was_rebuilt_under_other_rules_is_begun_anew(counted: Counted, command: Command, setting: str) -> None:
     interrupt(counted)
     name, _, value = setting.partition("=")
     anew = counted.other(**{name: value})
@@ -337,7 +302,7 @@ def test_what_was_rebuilt_under_other_rules_is_begun_anew(
     assert not has_shadow(anew)
 
 
-def test_what_an_interrupted_rebuild_left_can_be_removed(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_what_an_interrupted_rebuild_left_can_be_removed(counted: Counted, command: Command) -> None:
     right = stored(counted)
     interrupt(counted)
     assert "of 2 partitions" in command(counted, "rebuild", "--discard").out
@@ -348,7 +313,7 @@ def test_what_an_interrupted_rebuild_left_can_be_removed(counted: Counted, comma
     assert counted.keys() == set(), "nor does drop leave it"
 
 
-def test_of_two_rebuilds_at_once_one_ends_and_nothing_is_lost(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_of_two_rebuilds_at_once_one_ends_and_nothing_is_lost(counted: Counted, command: Command) -> None:
     right = stored(counted)
     counted.change(1)
 
@@ -368,9 +333,7 @@ def delete_before(counted: Counted, offset: int) -> None:
         admin.delete_records({TopicPartition(counted.topic, 0): offset})
 
 
-def test_what_the_log_has_lost_is_given_up_only_when_told_so(
-    apache_log: Counted, command: Callable[..., Ended]
-) -> None:
+def test_what_the_log_has_lost_is_given_up_only_when_told_so(apache_log: Counted, command: Command) -> None:
     apache_log.send(*[(n % 2, None, play(track=f"t{n}")) for n in range(20)])
     apache_log.count()
     right, keys = stored(apache_log), apache_log.keys()
@@ -392,7 +355,7 @@ LOST = {"t0", "t2", "t4", "t6"}
 
 
 def test_a_topic_created_anew_takes_the_place_of_the_old_only_when_told_so(
-    apache_log: Counted, command: Callable[..., Ended]
+    apache_log: Counted, command: Command
 ) -> None:
     settings = apache_log.settings
     apache_log.send(*[(0, None, play(track=f"t{n}")) for n in range(10)])
@@ -417,14 +380,14 @@ def test_a_topic_created_anew_takes_the_place_of_the_old_only_when_told_so(
     assert command(apache_log, "audit").code == 0
 
 
-def test_a_fence_beyond_the_end_of_its_log_is_not_rebuilt(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_a_fence_beyond_the_end_of_its_log_is_not_rebuilt(counted: Counted, command: Command) -> None:
     counted.redis.hset(counted.key("fence"), "next_offset", "9999")
     refused = command(counted, "rebuild", "--accept-loss")
     assert (refused.code, "the fence is at offset 9999, but the log ends at" in refused.err) == (1, True)
     assert not has_shadow(counted)
 
 
-def test_only_the_session_topic_is_rebuilt(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_only_the_session_topic_is_rebuilt(counted: Counted, command: Command) -> None:
     tracks = command(counted, "rebuild", counted.settings.topics.tracks)
     assert tracks.code == 2
     assert f"`hitparade drop {counted.settings.topics.tracks} --yes` and `hitparade consume tracks`" in tracks.err
@@ -432,7 +395,7 @@ def test_only_the_session_topic_is_rebuilt(counted: Counted, command: Callable[.
     assert command(counted, "rebuild", counted.topic).code == 0
 
 
-def test_a_week_that_was_rebuilt_has_another_stamp(counted: Counted, command: Callable[..., Ended]) -> None:
+def test_a_week_that_was_rebuilt_has_another_stamp(counted: Counted, command: Command) -> None:
     reader = wiring.counter_reader(counted.settings)
     week = reader.standing().closed()[-1]
     before = reader.standing().stamp(week)
@@ -455,9 +418,7 @@ def lay_out_as_before(counted: Counted) -> None:
         counted.redis.hset(counted.key("fence", partition), "layout", "1")
 
 
-def test_counters_of_an_older_layout_are_refused_until_they_are_rebuilt(
-    counted: Counted, command: Callable[..., Ended]
-) -> None:
+def test_counters_of_an_older_layout_are_refused_until_they_are_rebuilt(counted: Counted, command: Command) -> None:
     right, keys = stored(counted), counted.keys()
     lay_out_as_before(counted)
     refusing = counted.consumer()

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from redis import Redis
 
 from consumers.kafka import TopicWatch
 from consumers.rebuild import Rebuild, RebuildRefused
@@ -28,10 +27,10 @@ from hitparade.embedded import Embedded
 from models.backtest import Judged, backtest, stretches
 from models.forecasters import neural, open_linear, open_naive
 from models.training import train
-from tests.builders_counting import PARTITIONS, Counted, counted_on, letters_of
+from tests.builders_counting import PARTITIONS, Counted, letters_of
 from tests.builders_history import listening, weeks
 from tests.builders_weekly import chart_week, plays, staged
-from tests.commands import Ended, end, nothing_left_running, run, start
+from tests.commands import Command, Ended, end, nothing_left_running, run, start
 from tests.servers import wait_until
 from tests.stored import stored
 
@@ -40,30 +39,10 @@ pytestmark = pytest.mark.usefixtures("nothing_left_running")
 
 TWO = ("--workers", "2")
 BACKTEST = ("backtest", "--models", "linear,neural", "--last", "3", "--refit-every", "2", "--json", "--history")
-Command = Callable[..., Ended]
 
 
 def nobody(n: int) -> None:
     """Tells nobody how far it has come."""
-
-
-@pytest.fixture
-def counted(embedded_stack: Embedded, redis: Redis, redis_url: str, prefix: str, tmp_path: Path) -> Counted:
-    """A known log on the embedded broker, all of it counted."""
-    counted = counted_on(embedded_stack.kafka, redis, redis_url, prefix, tmp_path)
-    counted.fill(500)
-    counted.count()
-    return counted
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    def command(counted: Counted, *arguments: str) -> Ended:
-        for name, value in counted.env.items():
-            monkeypatch.setenv(name, value)
-        return run(capsys, *arguments)
-
-    return command
 
 
 # Audit
