@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.kept import RESULTS
 from benchmarks.logs import FIRST, START, Log, catalogue_line, every_track, gate, records
 from benchmarks.pictures import Panel, draw, fit
+from benchmarks.stand import Counting as Process
 from benchmarks.stand import Stand, cpu_s, is_missing, stand, wait_for
 from features.topics import Topics
 from models.experiments import load
@@ -212,7 +213,7 @@ def _counted(
     servers.topics(prefix, n_partitions)
     servers.redis.flushall()
     redis_before = servers.settled_bytes()
-    ends, samples = [0] * n_partitions, list[Sample]()
+    ends = [0] * n_partitions
 
     def told() -> Iterator[tuple[int, bytes]]:
         for partition, value in values:
@@ -223,30 +224,50 @@ def _counted(
         consumers = [stack.enter_context(servers.consumer(prefix, "--until-idle")) for _ in range(n_consumers)]
         wait_for(lambda: None not in servers.fences(prefix, n_partitions), "the fences", *consumers)
         wait_for(lambda: servers.is_shared(prefix, n_consumers), "the group", *consumers, every_s=0.2)
-
-        def sample() -> None:
-            rss_mib = sum(consumer.rss_mib() for consumer in consumers)
-            redis_mib = int(servers.redis.info("memory")["used_memory"]) / 2**20
-            samples.append(Sample(_week(servers, prefix), rss_mib, redis_mib))
+        watch = Watch(servers, prefix, consumers)
 
         def all_counted() -> bool:
-            if not samples or time.monotonic() > sampled[0] + SAMPLE_EVERY_S:
-                sample()
-                sampled[0] = time.monotonic()
+            watch.look()
             return all((now or 0) >= end for now, end in zip(servers.fences(prefix, n_partitions), ends, strict=True))
 
-        sampled = [0.0]
-        cpu_before = sum(consumer.cpu_s() for consumer in consumers), cpu_s(servers.redis_pid)
+        cpu_before, redis_cpu_before = watch.cpu_s()
         commit()
         began = time.monotonic()
         seconds = wait_for(all_counted, "the count", *consumers, every_s=LOOK_EVERY_S) - began
-        cpu = sum(consumer.cpu_s() for consumer in consumers) - cpu_before[0]
-        redis_cpu = cpu_s(servers.redis_pid) - cpu_before[1]
-        sample()
+        cpu, redis_cpu = watch.cpu_s()
+        watch.sample()
         for consumer in consumers:
             consumer.ended_well()
     redis_bytes = servers.settled_bytes() - redis_before
-    return Counted(seconds, cpu, redis_cpu, max(one.rss_mib for one in samples), redis_bytes, samples)
+    rss_mib = max(one.rss_mib for one in watch.samples)
+    return Counted(seconds, cpu - cpu_before, redis_cpu - redis_cpu_before, rss_mib, redis_bytes, watch.samples)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Takes a sample now and then, while consumers count."""
+
+    servers: Stand
+    prefix: str
+    consumers: Sequence[Process]
+    samples: list[Sample] = field(default_factory=list)
+    _next: float = 0.0
+
+    def look(self) -> None:
+        """Take one, if it is time."""
+        if time.monotonic() > self._next:
+            self.sample()
+            self._next = time.monotonic() + SAMPLE_EVERY_S
+
+    def sample(self) -> None:
+        """Take one."""
+        rss_mib = sum(consumer.rss_mib() for consumer in self.consumers)
+        redis_mib = int(self.servers.redis.info("memory")["used_memory"]) / 2**20
+        self.samples.append(Sample(_week(self.servers, self.prefix), rss_mib, redis_mib))
+
+    def cpu_s(self) -> tuple[float, float]:
+        """The processor time of the consumers together, and of Redis."""
+        return sum(consumer.cpu_s() for consumer in self.consumers), cpu_s(self.servers.redis_pid)
 
 
 def _week(servers: Stand, prefix: str) -> float:

@@ -11,7 +11,7 @@ from hitparade.arguments import BACKTESTED, amount, an_id, models_of, positive, 
 from hitparade.settings import Settings
 from producers.climates import CLIMATES
 
-Add = Callable[..., Any]
+Add = Callable[..., argparse.ArgumentParser]
 CLIENTS = get_args(Settings.model_fields["kafka_client"].annotation)
 LETTERS = ("sessions", "late", "tracks")
 LETTER_CAUSES = (*CAUSES, "late", "track")
@@ -188,9 +188,23 @@ def _add_looking(add: Add) -> None:
     playlists.add_argument("--follow", action="store_true", help="these, and then each list as it is published")
     counters = add("counters", "looking", "counters", "plays, skips and likes by group and track")
     counters.add_argument("--week", required=True, metavar="WEEK", help="the week counted")
+    for command in (playlists, counters):
+        command.add_argument("--group", metavar="GROUP", help="only this group")
     why = add("why", "why", "why", "why a track is where it is: counts, features, scores and ranks")
     why.add_argument("track", type=an_id, metavar="TRACK", help="a track id")
     why.add_argument("--week", metavar="WEEK", help="the closed week (the last one that was run)")
+    letters = _add_letters(add)
+    evaluations = add("evaluations", "evaluating", "evaluations", "what the lists were worth, beside last week again")
+    evaluations.add_argument("--means", action="store_true", help="only the means over the weeks, with their intervals")
+    evaluations.add_argument("--out", type=Path, metavar="FILE", help="draw the series into this PNG file too")
+    compare, experiments = _add_compare(add), _add_experiments(add)
+    config = add("config", "checking", "config", "the settings in force, secrets masked")
+    doctor = add("doctor", "checking", "doctor", "what is reachable, what is wrong, and what to do")
+    for command in (playlists, counters, why, letters, evaluations, compare, experiments, config, doctor):
+        command.add_argument("--json", action="store_true", help="one object a line")
+
+
+def _add_letters(add: Add) -> argparse.ArgumentParser:
     letters = add("dead-letters", "letters", "dead_letters", "what was not counted, why, and where it came from")
     more = letters.add_subparsers(title="more", metavar="[replay]")
     replay = add("replay", "letters", "replay", "send it again; what has become valid counts, and only once", more)
@@ -200,9 +214,10 @@ def _add_looking(add: Add) -> None:
     replay.add_argument("--cause", choices=LETTER_CAUSES, metavar="CAUSE", default=argparse.SUPPRESS, help="only these")
     letters.add_argument("--limit", type=positive, metavar="N", help="the newest N (50; with --json all)")
     replay.add_argument("--yes", action="store_true", help="do it; without this it only says what it would send")
-    evaluations = add("evaluations", "evaluating", "evaluations", "what the lists were worth, beside last week again")
-    evaluations.add_argument("--means", action="store_true", help="only the means over the weeks, with their intervals")
-    evaluations.add_argument("--out", type=Path, metavar="FILE", help="draw the series into this PNG file too")
+    return letters
+
+
+def _add_compare(add: Add) -> argparse.ArgumentParser:
     compare = add("compare", "comparing", "compare", "a kept run against what happened or another; alone, those kept")
     compare.epilog = (
         "Alone it lists the runs that are kept. One run is judged by the plays that happened over the span, once its "
@@ -227,6 +242,10 @@ def _add_looking(add: Add) -> None:
         help="rank as the original study did: a neural run by its prediction and the last three weeks (as --span 4), a "
         "linear one by its prediction and all four (as --span 5); what happened is over the same weeks",
     )
+    return compare
+
+
+def _add_experiments(add: Add) -> argparse.ArgumentParser:
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
     more = experiments.add_subparsers(title="more", metavar="[assign USER]")
     assign = add("assign", "looking", "assign", "the group of a user", more)
@@ -235,12 +254,7 @@ def _add_looking(add: Add) -> None:
     # A default would take the place of what was given before `assign`.
     assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
     assign.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one object")
-    config = add("config", "checking", "config", "the settings in force, secrets masked")
-    doctor = add("doctor", "checking", "doctor", "what is reachable, what is wrong, and what to do")
-    for command in (playlists, counters):
-        command.add_argument("--group", metavar="GROUP", help="only this group")
-    for command in (playlists, counters, why, letters, evaluations, compare, experiments, config, doctor):
-        command.add_argument("--json", action="store_true", help="one object a line")
+    return experiments
 
 
 def _add_sizing(add: Add) -> None:
