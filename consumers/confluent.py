@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any
@@ -15,10 +15,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.client import Found, OutOfRange
 from consumers.kafka import (
     FETCH_WAIT_MS,
+    LONGEST_CLOSE_S,
     LONGEST_HEARTBEAT_MS,
-    LONGEST_JOIN_S,
     KafkaUnavailable,
     addresses,
+    build_consumer,
+    longest_join_s,
 )
 from features.duplicates import Headers
 from producers.kafka import RECONNECT_MS, KafkaConfig
@@ -29,7 +31,6 @@ AT_ONCE = 1000  # Messages are heavy: few at a time stay in the processor's cach
 MOST_RECORDS = 100_000  # of a poll, with MOST_BYTES of values
 MOST_BYTES = 16 * 1024 * 1024
 PATIENCE_S = 10
-LONGEST_CLOSE_S = 2.0  # with the wait for a join it is well within the 10 s that supervisors give
 NAMES = {
     "bootstrap_servers": "bootstrap.servers",
     "security_protocol": "security.protocol",
@@ -228,15 +229,20 @@ class Confluent:
             self._consumer.commit(offsets=[self._at(p, offset) for p, offset in offsets.items()], asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group; a join under way is finished first, because left half-way it locks Tansu's group."""
-        deadline = time.monotonic() + LONGEST_JOIN_S
-        with suppress(KafkaException):
-            while self._has_asked and not self._has_joined and time.monotonic() < deadline:
-                self._consumer.poll(0.2)
+        """Leave the group, after a join under way if it is finished soon."""
+        if self._has_asked and not self._has_joined:
+            self._finish_join()
         # The coordinator answers a leaving member only after a rebalance that may wait for another one.
-        closing = threading.Thread(target=self._consumer.close, daemon=True)
-        closing.start()
-        closing.join(LONGEST_CLOSE_S)
+        last = threading.Thread(target=self._consumer.close, daemon=True)
+        last.start()
+        last.join(LONGEST_CLOSE_S)
+
+    def _finish_join(self) -> None:
+        with suppress(KafkaUnavailable, KafkaException):
+            with closing(build_consumer(self.kafka, bootstrap_timeout_ms=1000)) as other:  # knows the broker's version
+                deadline = time.monotonic() + longest_join_s(other)
+            while not self._has_joined and time.monotonic() < deadline:
+                self._consumer.poll(0.2)
 
     def _at(self, partition: int, offset: int = 0) -> TopicPartition:
         return TopicPartition(self.topic, partition, offset)

@@ -19,7 +19,9 @@ FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves
 MAX_POLL_RECORDS = 2000
 TOPIC_CHECK_S = 1.0
 LONGEST_HEARTBEAT_MS = 500  # by their heartbeats members learn that the group changes, however long a session lasts
-LONGEST_JOIN_S = 6.0  # Tansu takes half of the session time-out
+LONGEST_JOIN_S = 0.3  # that a stop waits for
+LONGEST_TANSU_JOIN_S = 6.0  # it takes half of the session time-out, and a join left half-way locks its group
+LONGEST_CLOSE_S = 1.0
 ADMIN = {
     "bootstrap_timeout_ms": 12_000,
     "reconnect_backoff_max_ms": RECONNECT_MS,
@@ -127,13 +129,18 @@ class TopicWatch:
 
 
 def leave(consumer: KafkaConsumer) -> None:
-    """Leave the group and close; a join under way is finished first, because left half-way it locks Tansu's group."""
+    """Leave the group and close, after a join under way if it is finished soon: who leaves in it must time out."""
     with contextlib.suppress(KafkaError):
-        deadline = time.monotonic() + LONGEST_JOIN_S
+        deadline = time.monotonic() + longest_join_s(consumer)
         while not consumer.assignment() and time.monotonic() < deadline:
             consumer.poll(timeout_ms=200)
     with contextlib.suppress(KafkaError):
-        consumer.close(timeout_ms=2000)  # with the wait above it is well within the 10 s that supervisors give
+        consumer.close(timeout_ms=int(LONGEST_CLOSE_S * 1000))
+
+
+def longest_join_s(consumer: KafkaConsumer) -> float:
+    """How long a stop waits for a join under way: on Tansu, which is the one below Kafka 4, until it is finished."""
+    return LONGEST_JOIN_S if consumer.config["api_version"] >= (4, 0) else LONGEST_TANSU_JOIN_S
 
 
 def end_offsets(kafka: KafkaConfig, topics: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
