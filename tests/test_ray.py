@@ -15,6 +15,7 @@ from redis import Redis
 from hitparade.embedded import Embedded
 from tests.builders_counting import counted_on
 from tests.builders_history import listening
+from tests.builders_weekly import chart_week, plays, staged
 from tests.commands import Ended, end, nothing_left_running, start
 from tests.servers import ROOT, missing, wait_until
 
@@ -118,6 +119,25 @@ def test_an_audit_and_a_rebuild_by_a_cluster_are_those_of_one_process(
     assert ended("audit", "--json", "--ray", address, env={**env, **counted.env}) == here
     assert ended("rebuild", "--ray", address, env={**env, **counted.env}).code == 0
     assert ended("audit", env=counted.env).code == 0
+
+
+def test_the_lists_that_a_cluster_makes_are_those_of_one_process(
+    ray: tuple[str, dict[str, str]], embedded_stack: Embedded, prefix: str, tmp_path: Path
+) -> None:
+    address, env = ray
+    made = []
+    for name, shared in (("one", ()), ("cluster", ("--ray", address))):
+        with staged(embedded_stack.kafka, embedded_stack.redis_url, prefix + name, tmp_path / name) as stage:
+            stage.catalogue(*"abcdefgh")
+            for week in range(18, 25):
+                stage.send(plays(week, {track: week * n % 7 + 1 for n, track in enumerate("abcdefgh", 3)}))
+            stage.count()
+            stage.triggers.fire(chart_week(23), "manual")
+            done = ended("consume", "weekly", "--until-idle", *shared, env={**env, **stage.env})
+            assert done.code == 0, done.err
+            made.append([stage.published(group) for group in ("control", "treatment")])
+    assert [len(lists) for lists in made[0]] == [1, 1]
+    assert made[1] == made[0]
 
 
 def test_a_backtest_by_a_ray_that_is_started_for_it_is_that_of_one_process(needs_ray: None, tmp_path: Path) -> None:
