@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-TIMEOUT_S = 10.0  # of one answer; `?socket_timeout=…` in the address says otherwise
+TIMEOUT_S = 10.0
 
 
 Client = redis.Redis
@@ -83,10 +83,14 @@ class Script:
 
 
 @passing
-def connect(url: str) -> Client:
+def connect(url: str, timeout_s: float = TIMEOUT_S) -> Client:
     """Open redis://, rediss://, redis+cluster://HOST:PORT or redis+sentinel://HOST:PORT/MASTER.
 
     Nothing is sent yet, but to a cluster, which is asked for its nodes.
+
+    Args:
+        url: where it is.
+        timeout_s: of one answer, unless the address has `?socket_timeout=…`.
 
     Raises:
         StoreUnavailable: no node of the cluster answers.
@@ -94,7 +98,7 @@ def connect(url: str) -> Client:
     """
     parts = urlsplit(url)
     # The loop repeats what failed: a retry here would only hide how long Redis has been away.
-    once: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    once: dict[str, Any] = {"socket_timeout": timeout_s, "retry": Retry(NoBackoff(), 0)}
     if parts.scheme in ("redis", "rediss"):
         return redis.Redis.from_url(url, **once)
     if parts.scheme == "redis+cluster":
@@ -105,7 +109,7 @@ def connect(url: str) -> Client:
         if not master:
             raise ValueError("redis+sentinel:// names no master: expected redis+sentinel://HOST:PORT/MASTER")
         sentinel: Any = Sentinel
-        sentinels = sentinel([(parts.hostname or "127.0.0.1", parts.port or 26379)], socket_timeout=TIMEOUT_S)
+        sentinels = sentinel([(parts.hostname or "127.0.0.1", parts.port or 26379)], socket_timeout=timeout_s)
         return cast(Client, sentinels.master_for(master, password=unquote(parts.password or "") or None, **once))
     raise ValueError(f"unknown scheme {parts.scheme}://: expected redis, rediss, redis+cluster or redis+sentinel")
 
