@@ -128,8 +128,17 @@ class Runs:
 
     def latest(self, week: str, beginnings: tuple[str, ...] = ("",)) -> pd.DataFrame | None:
         """The tracks of the week's last run."""
-        revisions = [int(path.name) for path in (self._folder / week).glob("*") if path.name.isdigit()]
-        return self.tracks(week, max(revisions), beginnings) if revisions else None
+        revision = self._last_revision(week)
+        return self.tracks(week, revision, beginnings) if revision else None
+
+    def latest_file(self, week: str) -> Path | None:
+        """Where the tracks of the week's last run are; None where no run of the week is kept here."""
+        revision = self._last_revision(week)
+        return self._folder / week / str(revision) / TRACKS if revision else None
+
+    def _last_revision(self, week: str) -> int:
+        """0 where there is none."""
+        return max((int(path.name) for path in (self._folder / week).glob("*") if path.name.isdigit()), default=0)
 
     def kept(self) -> list[RunName]:
         """Every group's part of every run that is kept here, by week, revision and group."""

@@ -6,18 +6,17 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
 
 from consumers.kafka import KafkaUnavailable, TopicWatch, read_to_end
+from consumers.worth import NAIVE, lacking, means
 from features.files import replacing
 from hitparade import output, wiring
-from hitparade.errors import OutputError, UsageError
-from hitparade.learning import NotInstalled
+from hitparade.errors import NotInstalled, OutputError, UsageError
 from hitparade.settings import Settings
-from producers.playlists import Evaluation, Worth
+from producers.playlists import Evaluation
 
 log = logging.getLogger(__name__)
 NONE_YET = "none yet: a list is evaluated when its week has closed and been run"
@@ -29,10 +28,7 @@ COLUMNS = {
     "criterion": "#criterion",
     "exact_places": "#exact",
 }
-VIEW = ("group", "model", "judged", "span_weeks", "listeners")
 COMPARED = ("precision_at_50", "ndcg_at_50", "captured_plays")
-DECIMALS = 6
-NAIVE = "naive"
 
 
 def evaluations(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -74,11 +70,9 @@ def known(settings: Settings) -> list[Evaluation]:
 
 def _is_whole(evaluation: Evaluation) -> bool:
     """Whether every metric that is shown is in it."""
-    missing = COLUMNS.keys() - set.intersection(
-        *(worth.metrics.keys() & worth.naive for _, worth in _views(evaluation))
-    )
+    missing = lacking(evaluation)
     if missing:
-        log.error("the evaluation of %s is left out: it lacks %s", evaluation.key, ", ".join(sorted(missing)))
+        log.error("the evaluation of %s is left out: it lacks %s", evaluation.key, ", ".join(missing))
     return not missing
 
 
@@ -111,45 +105,6 @@ def _figures(metrics: Mapping[str, float]) -> list[str]:
         f"{metrics['criterion']:.1f}",
         f"{metrics['exact_places']:.0f}",
     ]
-
-
-def means(found: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """By group, model and what was judged: the means over the weeks, and how sure the difference to naive's is."""
-    from models.intervals import interval  # scipy takes half a second to import
-
-    judged: dict[tuple[str, str, str, int, str], list[Worth]] = {}
-    for evaluation in found:
-        for (what, span_weeks, listeners), worth in _views(evaluation):
-            view = (evaluation.group, evaluation.model, what, span_weeks, listeners)
-            judged.setdefault(view, []).append(worth)
-    rows = []
-    for view, worths in sorted(judged.items(), key=lambda row: row[0][:2]):
-        naive = {name: fmean(worth.naive[name] for worth in worths) for name in COLUMNS}
-        vs_naive = {name: interval([worth.metrics[name] - worth.naive[name] for worth in worths]) for name in COLUMNS}
-        rows.append(
-            {**dict(zip(VIEW, view, strict=True)), "weeks": len(worths)}
-            | {name: _rounded(fmean(worth.metrics[name] for worth in worths)) for name in COLUMNS}
-            | {"naive": {name: _rounded(value) for name, value in naive.items()}}
-            | {"vs_naive": {name: [_rounded(value) for value in values] for name, values in vs_naive.items()}}
-        )
-    return rows
-
-
-def _views(evaluation: Evaluation) -> Iterator[tuple[tuple[str, int, str], Worth]]:
-    """What was judged, over how many weeks, by whose plays."""
-    whole = Worth(metrics=evaluation.metrics, naive=evaluation.naive)
-    for what, span_weeks, listeners, worth in (
-        ("list", evaluation.span_weeks, "all", whole),
-        ("list", evaluation.span_weeks, "own", evaluation.own),
-        ("forecast", 1, "all", evaluation.forecast),
-        ("forecast", 1, "own", evaluation.own_forecast),
-    ):
-        if worth:
-            yield (what, span_weeks, listeners), worth
-
-
-def _rounded(value: float) -> float:
-    return round(value, DECIMALS) + 0.0  # no -0.0
 
 
 def _print_means(rows: Sequence[Mapping[str, Any]]) -> None:

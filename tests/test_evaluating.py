@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consumers.worth import means
 from hitparade import wiring
 from hitparade.embedded import Embedded
-from hitparade.evaluating import COLUMNS, means
+from hitparade.evaluating import COLUMNS
 from hitparade.series import series
 from producers.playlists import Evaluation, Worth
 from producers.publisher import Message
