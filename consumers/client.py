@@ -43,6 +43,9 @@ class Client(Protocol):
     def log_start(self, partition: int) -> int:
         """The first offset that the log still holds."""
 
+    def end(self, partition: int) -> int | None:
+        """The end of the log as the last answer told it; nobody is asked, and any thread may ask."""
+
     def committed(self, partition: int) -> int | None:
         """What the group last committed, if it ever did."""
 

@@ -213,6 +213,13 @@ class Confluent:
         except KafkaException as cause:
             raise self._unavailable(cause.args[0]) from cause
 
+    def end(self, partition: int) -> int | None:
+        """The end of the log, as the last answer told it."""
+        with suppress(KafkaException, RuntimeError):  # it is closed
+            end = int(self._consumer.get_watermark_offsets(self._at(partition), cached=True)[1])
+            return end if end >= 0 else None
+        return None
+
     def committed(self, partition: int) -> int | None:
         """What the group last committed."""
         try:

@@ -1,6 +1,7 @@
 """Whether a consumer is well, for whoever asks from outside its loop."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,15 @@ class Health:
         """Something was counted."""
         self._progressed = now
 
-    def failed(self, reason: str, now: float) -> None:
-        """Work stands still; it is logged when that begins, and once a minute while it lasts."""
-        if self._reminded is None:
+    def may_take_long(self) -> None:
+        """What is begun takes as long as it takes, and is no hang; it lasts until the next turn."""
+        self._turned = math.inf
+
+    def failed(self, reason: str, now: float, is_told: bool = False) -> None:
+        """Work stands still; it is logged when that begins, and once a minute while it lasts, unless it is told."""
+        if is_told:
+            self._reminded = now
+        elif self._reminded is None:
             log.warning("not ready: %s; trying again until it works", reason)
             self._reminded = now
         elif now >= self._reminded + REMIND_S:

@@ -81,10 +81,8 @@ class KafkaPython:
 
     def _is_beyond_end(self, partition: TopicPartition) -> bool:
         """Tansu gives no error where a log is read past its end."""
-        with contextlib.suppress(IllegalStateError):
-            end: int | None = self.consumer.highwater(partition)
-            return end is not None and self._listener.reading[partition] > end
-        return False
+        end = self.end(partition.partition)
+        return end is not None and self._listener.reading[partition] > end
 
     def changes(self) -> Iterator[tuple[bool, int]]:
         """What was assigned and taken away."""
@@ -111,6 +109,13 @@ class KafkaPython:
         at = self._at(partition)
         with available(self.kafka):
             return int(self.consumer.beginning_offsets([at])[at])
+
+    def end(self, partition: int) -> int | None:
+        """The end of the log, as the last answer told it."""
+        with contextlib.suppress(IllegalStateError, KeyError):  # revoked meanwhile
+            end: int | None = self.consumer.highwater(self._at(partition))
+            return end
+        return None
 
     def committed(self, partition: int) -> int | None:
         """What the group last committed."""

@@ -69,6 +69,8 @@ class Consumer:
     health: Health = field(init=False)
     n_stalls: int = 0
     """How often the watchdog has found a partition that stood still while its log went on."""
+    n_fenced: int = 0
+    """How often Redis has stood elsewhere than this consumer thought."""
     _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
     _applying: Applying | None = None
     _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
@@ -244,6 +246,7 @@ class Consumer:
         try:
             action()
         except Fenced as cause:
+            self.n_fenced += 1
             log.info("%s; reading the fence again", cause)
             self.source.wait(partition)
         except PASSING as cause:
@@ -295,6 +298,11 @@ class Consumer:
                 f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
                 f"ends at {end}: the log was cut, or Redis is of another cluster. {way_out(self.source.topic)}"
             )
+
+    @property
+    def fences(self) -> Mapping[int, Fence]:
+        """Where the partitions that it counts stand in Redis, as it last saw or moved them; any thread may ask."""
+        return {p: fence for p, fence in self._fences.copy().items() if self.source.holds(p)}
 
     def has_read_everything(self) -> bool:
         """True when every fence of the topic is at the end of its partition, whoever moved it."""

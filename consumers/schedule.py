@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
+from consumers.health import Health
 from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, read_to_end
 from features.connect import StoreUnavailable
 from features.reader import CounterReader, Standing, WeekError
@@ -57,7 +59,25 @@ class Triggers:
     counters: CounterReader
     publisher: Publisher
     prepare: Callable[[ChartWeek], None] = lambda week: None
-    """Called before weeks that are due are fired, with the oldest; it must not raise."""
+    """Called before weeks that are due are fired, with the oldest; it must not raise, and may take long."""
+    n_fired: int = 0
+    clock: Callable[[], float] = time.monotonic
+    health: Health = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.health = Health(self.clock())
+
+    def closed(self, wanted: ChartWeek | None = None) -> list[ChartWeek]:
+        """The closed weeks that are kept, oldest first; of these the one wanted alone.
+
+        Raises:
+            WeekError: there is none, or not that one; names those there are.
+        """
+        closed = self.counters.standing().closed()
+        if not closed or wanted not in (None, *closed):
+            known = f"expected one of {closed[0]} to {closed[-1]}" if closed else "none is closed and counted yet"
+            raise WeekError(f"week {wanted or '(the last)'} is not closed, or not kept: {known}")
+        return [wanted] if wanted else closed
 
     def fire(self, week: ChartWeek, reason: Reason) -> Trigger:
         """Take the cut and publish the trigger of a closed week.
@@ -99,19 +119,28 @@ class Triggers:
             log.warning("weeks %s were missed and are not kept any more: they get no list", ", ".join(missed))
         weeks = due_weeks(standing, triggered, now, grace)
         if weeks:
+            self.health.may_take_long()
             self.prepare(weeks[0])
+            self.health.turned(self.clock())
         for week in weeks:
             self.fire(week, "schedule")
+            self.n_fired += 1
+            self.health.progressed(self.clock())
             log.info("week %s has closed: triggered", week)
         return weeks
 
     def run(self, stop: threading.Event, grace: timedelta, event_time: bool, every_s: float) -> None:
         """Fire what is due, now and again, until told to stop."""
         while not stop.is_set():
+            self.health.turned(self.clock())
             try:
                 self.fire_due(None if event_time else datetime.now(UTC), grace)
-            except WeekError as cause:
+                self.health.recovered(self.clock())
+            except WeekError as cause:  # new, and not wrong
                 log.debug("%s", cause)
+                self.health.recovered(self.clock())
             except PASSING as cause:
-                log.warning("%s; trying again", cause)
+                self.health.failed(str(cause), self.clock())
+            self.health.turned(self.clock())
             stop.wait(every_s)
+        self.health.ended(self.clock())

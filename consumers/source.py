@@ -42,6 +42,8 @@ class Source:
         self._held: set[int] = set()
         self.waiting: list[int] = []
         """Assigned partitions that have not been told yet where to begin."""
+        self.n_assigned = 0
+        """How often the group has given this consumer a partition."""
         self.client = self._open()
 
     def rebuild(self) -> None:
@@ -113,6 +115,7 @@ class Source:
             if partition in self.waiting:
                 self.waiting.remove(partition)
             if assigned:
+                self.n_assigned += 1
                 self._held.add(partition)
                 self.waiting.append(partition)
 
@@ -129,6 +132,10 @@ class Source:
     def log_start(self, partition: int) -> int:
         """The first offset that the log still holds."""
         return self.client.log_start(partition)
+
+    def end(self, partition: int) -> int | None:
+        """The end of the log as the last answer told it; any thread may ask."""
+        return self.client.end(partition)
 
     def committed(self, partition: int) -> int | None:
         """What the group last committed, if it ever did."""

@@ -9,7 +9,7 @@ import pytest
 from hitparade.embedded import Embedded
 from tests.builders import play
 from tests.faults.servers import environment
-from tests.servers import ROOT
+from tests.servers import ROOT, free_port_pair
 
 RUN = """
 import sys
@@ -30,6 +30,8 @@ BESIDES = {
     "consume tracks --until-idle": {"redis"},
     "consume sessions --until-idle": {"redis"},
 }
+WITH_METRICS = {"prometheus_client", "consumers.metrics", "consumers.probes", "http.server"}
+"""What METRICS_PORT adds, and nothing else of ours or of others."""
 COUNTING = {
     *("models", "models.experiments"),
     *("producers", "producers.climates", "producers.kafka", "producers.letters", "producers.publisher"),
@@ -74,6 +76,19 @@ def test_the_counting_consumer_imports_nothing_of_what_scores_and_publishes(impo
     counting = imported["consume sessions --until-idle"]
     assert {name for name in counting if name.partition(".")[0] in ("models", "producers")} == COUNTING
     assert counting.isdisjoint({"features.reader", "features.history", "features.table", "consumers.weekly"})
+
+
+def test_only_a_consumer_that_is_to_tell_its_metrics_imports_what_it_takes(
+    embedded_stack: Embedded, imported: dict[str, set[str]], tmp_path: Path
+) -> None:
+    command = "consume sessions --until-idle"
+    settings = {name.removeprefix("HITPARADE_"): value for name, value in embedded_stack.environment.items()}
+    env = environment(**settings, TOPIC_PREFIX="imports", METRICS_PORT=str(free_port_pair()))
+    more, ours = modules_of(command, tmp_path, env), imported[command]
+    assert not ours & WITH_METRICS
+    assert more >= WITH_METRICS
+    assert roots(more) == roots(ours) | {"prometheus_client"}
+    assert {name for name in more - ours if name.partition(".")[0] in OURS} == {"consumers.metrics", "consumers.probes"}
 
 
 def test_the_catalogue_consumer_imports_nothing_of_what_counts_and_scores(imported: dict[str, set[str]]) -> None:
