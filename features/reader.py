@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from features.connect import StoreUnavailable
 from features.fence import Fence
 from features.parts import CatalogueEntry
+from features.rules import N_KINDS
 from features.store import LAYOUT, CounterStore
 from features.weeks import WEEKDAYS, Calendar, ChartWeek
 
@@ -132,6 +134,19 @@ class CounterReader:
             raise StoreUnavailable(f"week {week}: Redis has lost the copy that was read")
         return rows
 
+    def of_track(self, track_id: str) -> list[tuple[object, ...]]:
+        """Week, group, plays, skips and likes of one track in the weeks that are kept, oldest first."""
+        standing = self.standing()
+        sums: dict[tuple[str, str], tuple[int, ...]] = {}
+        for partition, fence in standing.fences.items():
+            weeks = [week.name for week in standing.kept() if week.name in fence.touched] if fence.touched else []
+            for week, counts in self.store.counts_of(partition, weeks, track_id).items():
+                for n, group in enumerate(fence.groups[week]):
+                    so_far = sums.get((week, group), (0,) * N_KINDS)
+                    added = counts[N_KINDS * n : N_KINDS * (n + 1)]
+                    sums[week, group] = tuple(map(add, so_far, added))
+        return [(*place, *sums[place]) for place in sorted(sums) if any(sums[place])]
+
     def freeze(self, weeks: Iterable[ChartWeek], copies: str) -> Standing:
         """Copy these weeks, each partition at one instant; return the fences of that instant.
 
@@ -152,13 +167,22 @@ def _rows(table: "pa.Table") -> Iterator["CountRow"]:
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
+def catalogue_of(store: CounterStore, partitions: Sequence[int], track_ids: Sequence[str]) -> dict[str, str]:
+    """Those of these tracks that are in the catalogue, as JSON, by id; of two partitions the newer record."""
+    return _in_catalogue(entry for partition in partitions for entry in store.entries_of(partition, track_ids))
+
+
 def catalogue_slices(store: CounterStore, partitions: Sequence[int]) -> Iterator[list[str]]:
     """The tracks of the catalogue as JSON, a slice at a time, sorted by id; of two partitions the newer record."""
     for slice_ in range(store.slices):
-        newest: dict[str, CatalogueEntry] = {}
-        for partition in partitions:
-            for entry in store.entries(partition, slice_):
-                other = newest.get(entry.track_id)
-                if other is None or (entry.timestamp, entry.offset) > (other.timestamp, other.offset):
-                    newest[entry.track_id] = entry
-        yield [entry.value for _, entry in sorted(newest.items()) if entry.value]
+        found = _in_catalogue(entry for partition in partitions for entry in store.entries(partition, slice_))
+        yield [found[track_id] for track_id in sorted(found)]
+
+
+def _in_catalogue(entries: Iterable[CatalogueEntry]) -> dict[str, str]:
+    newest: dict[str, CatalogueEntry] = {}
+    for entry in entries:
+        other = newest.get(entry.track_id)
+        if other is None or (entry.timestamp, entry.offset) > (other.timestamp, other.offset):
+            newest[entry.track_id] = entry
+    return {track_id: entry.value for track_id, entry in newest.items() if entry.value}

@@ -5,9 +5,10 @@ single node and on a cluster:
 
     {hp:<topic>:<p>}:fence                        hash   next_offset, topic_id, stream_time; layout, first_day, zone,
                                                          slices; the tallies counted, late, dead, ignored, duplicate,
-                                                         lost and dead:<cause>; bucket:<week> = offset after the last
-                                                         record in it; experiment:<week> = fingerprint of the
-                                                         assignment, groups:<week> = its groups, in order;
+                                                         exposure, lost and dead:<cause>; bucket:<week> = offset
+                                                         after the last record in it; experiment:<week> =
+                                                         fingerprint of the assignment, groups:<week> = its
+                                                         groups, in order;
                                                          ids:<name> for every set of ids there is
     {hp:<topic>:<p>}:week:<week>:<slice>          hash   track id -> plays, skips, likes of the first group, of the
                                                          second, and so on (32-bit integers, little-endian)
@@ -182,6 +183,25 @@ class CounterStore:
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         """The tracks of a slice as their records had them, those taken down too."""
         return [entry(track_id, value) for track_id, value in self._fields(partition, f"tracks:{slice_}").items()]
+
+    @passing
+    def counts_of(self, partition: int, weeks: Sequence[str], track_id: str) -> dict[str, tuple[int, ...]]:
+        """Plays, skips and likes of every group, by week, of one track; weeks without it are left out."""
+        slice_ = self.slice_of(track_id)
+        with self.client.pipeline(transaction=False) as pipeline:
+            for week in weeks:
+                pipeline.hget(self.key(partition, f"week:{week}:{slice_}"), track_id)
+            found = pipeline.execute()
+        return unpacked({week.encode(): counts for week, counts in zip(weeks, found, strict=True) if counts})
+
+    @passing
+    def entries_of(self, partition: int, track_ids: Sequence[str]) -> list[CatalogueEntry]:
+        """Those of these tracks that the partition has a record of, those taken down too."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for track_id in track_ids:
+                pipeline.hget(self.key(partition, f"tracks:{self.slice_of(track_id)}"), track_id)
+            found = pipeline.execute()
+        return [entry(track_id.encode(), value) for track_id, value in zip(track_ids, found, strict=True) if value]
 
     def _fields(self, partition: int, name: str) -> dict[bytes, bytes]:
         """A hash, however large; HSCAN keeps Redis free for others, and may give a field twice."""

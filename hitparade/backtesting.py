@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, ValidationError
 from features.files import replacing
 from features.history import History, HistoryError
 from hitparade import histories, output, wiring
-from hitparade.errors import OutputError, UsageError
-from hitparade.learning import NO_HISTORY, NotInstalled
+from hitparade.errors import NotInstalled, OutputError, UsageError
+from hitparade.learning import NO_HISTORY
 from hitparade.settings import Settings
 from models import forecasters
 from models.backtest import (

@@ -44,11 +44,15 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         listening, n_events = _listening(settings, arguments)
         with output.progress("events", n_events) as advance:
             outcome = steps(env, listening, tell=lambda text: print(text, file=sys.stderr), advance=advance)
-    if arguments.json:
-        output.print_json(playlist.model_dump(mode="json") for playlist in outcome.playlists)
-        output.print_json([outcome.tallies])
-    else:
-        _show(outcome, time.monotonic() - began)
+        if arguments.json:
+            output.print_json(playlist.model_dump(mode="json") for playlist in outcome.playlists)
+            output.print_json([outcome.tallies])
+        else:
+            _show(outcome, time.monotonic() - began)
+        if arguments.serve:
+            from hitparade.serving import serve  # an extra
+
+            return serve(Settings.from_env(env), arguments)
     return 0
 
 
@@ -73,7 +77,7 @@ def _show(outcome: Outcome, seconds: float) -> None:
         print_lists(lists)
     tallies = outcome.tallies
     parts = [f"{n:,} {name}" for name, n in tallies.items() if name != "read"]
-    how_many = "four" if len(parts) == len(OUTCOMES) else "five"
+    how_many = ("four", "five", "six")[len(parts) - len(OUTCOMES)]
     print(f"\n{tallies['read']:,} events read = {', '.join(parts)}. Every one ended in exactly one of the {how_many}.")
     print(f"{len(outcome.closed)} weeks closed, {len(outcome.playlists)} lists published, in {seconds:.0f} s.")
     print(NEXT)

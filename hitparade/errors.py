@@ -12,6 +12,10 @@ class OutputError(Exception):
     """A file or folder cannot be written."""
 
 
+class NotInstalled(Exception):
+    """A package is missing that this command needs, and others do not."""
+
+
 USAGE = (UsageError, SettingsError, ExperimentError)
 CLIENTS = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 """Libraries whose errors come from the other end of a connection, and the setting that says where that is."""
@@ -23,6 +27,7 @@ def failures() -> tuple[type[Exception], ...]:
     from consumers.rebuild import RebuildRefused
     from consumers.runs import RunError
     from consumers.snapshot import WrongTopic
+    from consumers.usage import ExtractionError
     from features.connect import StoreUnavailable
     from features.history import HistoryError
     from features.reader import WeekError
@@ -42,10 +47,12 @@ def failures() -> tuple[type[Exception], ...]:
         DeliveryError,
         DemoError,
         EmbeddedError,
+        ExtractionError,
         HistoryError,
         KafkaUnavailable,
         KafkaUnreachable,
         ModelError,
+        NotInstalled,
         NotAcknowledged,
         OSError,
         OutputError,

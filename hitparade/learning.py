@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from features.files import replacing
 from features.history import History
 from hitparade import histories, output, wiring
-from hitparade.errors import OutputError, UsageError
+from hitparade.errors import NotInstalled, OutputError, UsageError
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
-from models.scoring import ArtefactError, ModelError, NotEnoughHistory
+from models.scoring import ArtefactError, NotEnoughHistory
 
 if TYPE_CHECKING:
     from models.cards import Card
@@ -24,16 +24,13 @@ NO_HISTORY = "there is no history yet: `hitparade consume weekly` writes it, a f
 UNTRAINED = "no model has been trained yet: run `hitparade train`"
 
 
-class NotInstalled(ModelError):
-    """An extra is missing."""
-
-
 def train(settings: Settings, arguments: argparse.Namespace) -> int:
     """Train, save with card and loss curve, and put in use: always, or if it is better; 1 where it is not."""
     until = parse_week(settings, arguments.until).name if arguments.until else _last_week(wiring.history(settings))
     with output.progress("epochs") as advance:
         trained = _train(settings, until, arguments.seed, lambda done, most: advance(1))
     code = (_promote_if_better if arguments.if_better else _promote)(settings, trained.model.version)
+    wiring.send_data(settings)
     for name, metrics in trained.card.metrics.items():
         print(f"  {name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items()))
     return code
@@ -129,8 +126,11 @@ def promote(settings: Settings, arguments: argparse.Namespace) -> int:
     if not registry.versions(MODEL):
         raise ArtefactError(f"there is no version {arguments.version or 'to promote'}: {UNTRAINED}")
     if arguments.if_better:
-        return _promote_if_better(settings, arguments.version or registry.newest(MODEL))
-    return _promote(settings, arguments.version)
+        code = _promote_if_better(settings, arguments.version or registry.newest(MODEL))
+    else:
+        code = _promote(settings, arguments.version)
+    wiring.send_data(settings)
+    return code
 
 
 def _promote(settings: Settings, version: str) -> int:

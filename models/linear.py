@@ -40,16 +40,23 @@ class LinearModel(BaseModel):
         return f"{self.last_week}-{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]}"
 
     def score(self, table: FeatureTable) -> Scores:
+        """Predict next week's plays; see predict."""
+        return self.predict(table.counts[:, :, PLAYS])
+
+    def predict(self, plays: NDArray[np.int64]) -> Scores:
         """Predict next week's plays as the regression has it: a falling track's may lie below 0.
+
+        Args:
+            plays: (n_tracks, 4), oldest week first.
 
         Raises:
             ScoringError: a prediction is not finite.
         """
         # Summed week by week and not as a matrix product, whose last bits depend on how many rows there are.
-        scores = np.full(len(table.track_ids), self.intercept)
+        scores = np.full(len(plays), self.intercept)
         for week, coefficient in enumerate(self.coefficients):
-            scores += coefficient * table.counts[:, week, PLAYS]
-        return checked(scores, len(table.track_ids))
+            scores += coefficient * plays[:, week]
+        return checked(scores, len(plays))
 
     def save(self, path: Path) -> None:
         """Write the model as JSON, whole or not at all."""

@@ -24,7 +24,12 @@ def list_scores(table: FeatureTable, predictions: Scores, span_weeks: int) -> Sc
         predictions: next week's plays, shape (n_tracks,).
         span_weeks: 1 is the prediction alone.
     """
-    known = table.counts[:, table.counts.shape[1] - (span_weeks - 1) :, PLAYS].sum(axis=1)
+    return span_scores(table.counts[:, :, PLAYS], predictions, span_weeks)
+
+
+def span_scores(plays: NDArray[np.int64], predictions: Scores, span_weeks: int) -> Scores:
+    """As list_scores has it, of the plays of closed weeks alone: (n_tracks, weeks), oldest first."""
+    known = plays[:, plays.shape[1] - (span_weeks - 1) :].sum(axis=1)
     scores: Scores = np.round(predictions + known, DECIMALS) + 0.0  # no -0.0 in a record
     return scores
 

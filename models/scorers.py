@@ -1,8 +1,10 @@
 """The models by name: fitted or loaded, as they may be used for one week."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.history import History
 from models import naive
@@ -10,7 +12,12 @@ from models.artefact import TRIAL, WEIGHTS, learned_until
 from models.registry import CHAMPION, Registry
 from models.scoring import ArtefactError, Scorer
 
-NAIVE, NEURAL = "naive", "neural"
+if TYPE_CHECKING:
+    from models.linear import LinearModel
+
+log = logging.getLogger(__name__)
+NAIVE, LINEAR, NEURAL = "naive", "linear", "neural"
+LINEAR_FILE = "linear.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,32 @@ def open_naive(history: History, registry: Registry, closed_week: str) -> Fitted
 
 
 def open_linear(history: History, registry: Registry, closed_week: str) -> Fitted:
-    """Fit the regression on the weeks up to the closed one."""
+    """Fit the regression on the weeks up to the closed one, and keep it for those who ask for predictions."""
     from models import examples, linear  # scikit-learn takes a second to import
 
     fitted = linear.fit(examples.linear_examples(history, closed_week))
-    return Fitted("linear", fitted.version, fitted.score)
+    try:
+        registry.publish(LINEAR, fitted.version, lambda folder: fitted.save(folder / LINEAR_FILE))
+    except OSError as cause:  # the list does not need it to be kept, and must not depend on it
+        log.warning("%s %s could not be kept for predictions: %s", LINEAR, fitted.version, cause)
+    return Fitted(LINEAR, fitted.version, fitted.score)
+
+
+def load_linear(folder: Path) -> "LinearModel":
+    """Load a version of the regression that a weekly run has kept.
+
+    Raises:
+        ArtefactError: it is broken, or of another form; says which version, and why.
+    """
+    from models import linear
+
+    try:
+        loaded = linear.load(folder / LINEAR_FILE)
+    except ArtefactError as cause:
+        raise ArtefactError(f"{LINEAR} {folder.name}: {cause}") from cause
+    if loaded.version != folder.name:
+        raise ArtefactError(f"{LINEAR} {folder.name}: {LINEAR_FILE} is that of version {loaded.version}")
+    return loaded
 
 
 def open_neural(history: History, registry: Registry, closed_week: str) -> Fitted:
@@ -102,7 +130,7 @@ def _load(folder: Path, weights: str) -> Fitted:
 
 OPENERS: dict[str, Callable[[History, Registry, str], Fitted]] = {
     NAIVE: open_naive,
-    "linear": open_linear,
+    LINEAR: open_linear,
     NEURAL: open_neural,
 }
 """

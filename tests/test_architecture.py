@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "models": {"features"},
     "producers": {"models", "features"},
     "consumers": {"producers", "models", "features"},
-    "service": {"producers", "models", "features"},
+    "service": {"consumers", "producers", "models", "features"},
     "hitparade": {"service", "consumers", "producers", "models", "features"},
 }
 # Who may know an outside thing. The partitioner of producers/arrays.py is Kafka's own hash, a pure function.

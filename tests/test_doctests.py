@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("features", "models", "producers", "consumers", "hitparade")
+PACKAGES = ("features", "models", "producers", "consumers", "service", "hitparade")
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in PACKAGES

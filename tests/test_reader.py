@@ -8,7 +8,7 @@ from redis import Redis
 
 from features.fence import Fence
 from features.parts import Bucket, CatalogueEntry, Part
-from features.reader import CounterReader, Standing, WeekError, catalogue_slices
+from features.reader import CounterReader, Standing, WeekError, catalogue_of, catalogue_slices
 from features.store import CounterStore
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK
@@ -110,3 +110,61 @@ def test_the_catalogue_is_the_newest_record_of_each_track_that_is_not_taken_down
     slices = [[json.loads(track) for track in tracks] for tracks in catalogue_slices(store, [0, 1])]
     assert sorted((track["id"], track["name"]) for tracks in slices for track in tracks) == [("a", "new"), ("c", "c")]
     assert all(store.slice_of(track["id"]) == slice_ for slice_, tracks in enumerate(slices) for track in tracks)
+
+
+def one_by_one(reader: CounterReader, track_id: str) -> list[tuple[object, ...]]:
+    """What of_track promises, from every row of every week that is kept."""
+    return [
+        (kept.name, *row[1:])
+        for kept in reader.standing().kept()
+        for row in sorted(reader.at_one_instant(kept))
+        if row[0] == track_id
+    ]
+
+
+def test_the_counts_of_one_track_are_those_that_all_rows_of_the_kept_weeks_have(store: CounterStore) -> None:
+    """Whatever the order of a partition's groups; without weeks that only a partition behind still has."""
+    for partition, groups in ((0, ("odd", "all")), (1, ("all", "odd"))):
+        counts = {"a": [1 + partition, 2, 3, 0, 0, 0], "b": [0, 0, 0, 0, 0, 0], f"only {partition}": [5, 0, 0, 0, 1, 0]}
+        names = ("2023-W22", "2023-W24") if partition == 0 else ("2023-W24", "2023-W25")
+        buckets = [Bucket(name, groups, "f", {t: [*row] for t, row in counts.items()}, 1) for name in names]
+        store.apply(partition, "id", Part(0, 1, MONDAY + partition * WEEK, buckets=buckets))
+    reader = CounterReader(store, [0, 1, 2], Calendar(), weeks_kept=3)
+    assert reader.of_track("a") == [
+        ("2023-W24", "all", 2, 2, 3),
+        ("2023-W24", "odd", 1, 2, 3),
+        ("2023-W25", "all", 2, 2, 3),
+    ]
+    for track_id in ("a", "b", "only 0", "only 1", "nobody"):
+        assert reader.of_track(track_id) == one_by_one(reader, track_id)
+
+
+def test_a_track_has_no_counts_before_anything_is_counted(store: CounterStore) -> None:
+    assert CounterReader(store, [0, 1], Calendar(), 12).of_track("a") == []
+    assert CounterReader(store, [7], Calendar(), 12).of_track("a") == []
+
+
+def test_tracks_looked_up_in_the_catalogue_are_as_all_of_its_slices_have_them(store: CounterStore) -> None:
+    def entry(track_id: str, timestamp: int, offset: int, value: str) -> CatalogueEntry:
+        return CatalogueEntry(track_id, timestamp, offset, value)
+
+    store.apply(
+        0, "id", Part(0, 1, None, entries=[entry("a", 5, 1, "old"), entry("b", 9, 0, ""), entry("c", 1, 1, "c")])
+    )
+    store.apply(
+        1, "id", Part(0, 1, None, entries=[entry("a", 5, 2, "new"), entry("b", 8, 4, "b"), entry("é", 1, 2, "é")])
+    )
+    whole = [value for values in catalogue_slices(store, [0, 1]) for value in values]
+    found = catalogue_of(store, [0, 1], ["é", "c", "b", "a", "nobody"])
+    assert found == {"a": "new", "c": "c", "é": "é"}
+    assert sorted(found.values()) == sorted(whole)
+    assert catalogue_of(store, [0, 1], []) == {}
+
+
+def test_what_a_partition_has_of_a_track_is_asked_for_by_name(store: CounterStore) -> None:
+    bucket = Bucket("2023-W24", ("all",), "f", {"a": [1, 2, 3], "b": [4, 5, 6]}, 1)
+    entries = [CatalogueEntry("a", 5, 1, "{}"), CatalogueEntry("b", 6, 2, "")]
+    store.apply(0, "id", Part(0, 1, MONDAY, buckets=[bucket], entries=entries))
+    assert store.counts_of(0, ["2023-W23", "2023-W24"], "a") == {"2023-W24": (1, 2, 3)}
+    assert store.counts_of(0, [], "a") == store.counts_of(1, ["2023-W24"], "a") == {}
+    assert store.entries_of(0, ["b", "nobody", "a"]) == [entries[1], entries[0]]
