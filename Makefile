@@ -8,10 +8,10 @@ INSTALLED := .venv/.installed
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[neural,embedded,confluent,dev]'
+		--constraint constraints.txt --editable '.[neural,service,experiments,embedded,confluent,dev]'
 	@touch $@
 
-.PHONY: help install demo test faults bench check format clean
+.PHONY: help install demo test faults fuzz bench check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Val
 	$(BIN)/pytest tests/faults --quiet --no-header --numprocesses 2 --dist loadgroup --seed $(or $(SEED),1) \
 		$(if $(QUICK),--quick) $(if $(ONLY),-k "$(ONLY)")
 
-bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates), ONLY=all
+fuzz: $(INSTALLED) ## ask the HTTP service for what nobody would think of; N=500 examples of each operation
+	HITPARADE_TEST_FUZZ=$(or $(N),500) $(BIN)/pytest tests/test_service_fuzz.py --numprocesses 0 --timeout 3600
+
+bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates, http, experiments), ONLY=all
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 check: $(INSTALLED) ## lint, format and types

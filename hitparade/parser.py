@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from features.events import CAUSES
-from hitparade.arguments import BACKTESTED, amount, an_id, models_of, positive, rate, ray_address, seed
+from hitparade.arguments import BACKTESTED, amount, an_id, models_of, part, positive, rate, ray_address, seed, whole
+from hitparade.experimental import add_options as add_experimental_options
 from hitparade.settings import Settings
 from producers.climates import CLIMATES
 
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_trying(add)
     _add_pipeline(add, group)
+    add("serve", "serving", "serve", "the HTTP service and its page, until SIGTERM or Ctrl-C")
     _add_checking(add)
     _add_looking(add)
     _add_sizing(add)
@@ -68,6 +70,7 @@ def _add_trying(add: Add) -> None:
     demo.add_argument("--tracks", type=Path, metavar="FILE", help="the catalogue of --sessions (JSON lines)")
     demo.add_argument("--weeks", type=positive, default=12, metavar="N", help="simulated weeks (12)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulation (1)")
+    demo.add_argument("--serve", action="store_true", help="then serve its lists over HTTP until Ctrl-C")
     demo.add_argument("--json", action="store_true", help="every playlist record, then the accounting")
     embedded = add(
         "embedded", "pipeline", "embedded", "broker and Redis in the foreground; prints the settings to use them"
@@ -97,6 +100,7 @@ def _add_trying(add: Add) -> None:
         action="store_true",
         help="at the pace of the clock, from now on; until Ctrl-C or SIGTERM, or the last week's end",
     )
+    add_experimental_options(simulate)
 
 
 def _add_pipeline(add: Add, group: Callable[[str, str], Any]) -> None:
@@ -247,14 +251,73 @@ def _add_compare(add: Add) -> argparse.ArgumentParser:
 
 def _add_experiments(add: Add) -> argparse.ArgumentParser:
     experiments = add("experiments", "looking", "experiments", "the experiments of the file")
-    more = experiments.add_subparsers(title="more", metavar="[assign USER]")
+    more = experiments.add_subparsers(title="more", metavar="[assign USER | report NAME]")
     assign = add("assign", "looking", "assign", "the group of a user", more)
     assign.add_argument("user", type=an_id, metavar="USER", help="a user id")
-    experiments.add_argument("--week", metavar="WEEK", help="the one in force in this week")
+    experiments.add_argument("--week", metavar="WEEK", help="how each stands in this week (that of stream time)")
     # A default would take the place of what was given before `assign`.
     assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
     assign.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one object")
+    _add_report(add, more)
     return experiments
+
+
+def _add_report(add: Add, more: Any) -> None:
+    report = add("report", "reporting", "report", "which group's list is better, as far as that can be told", more)
+    report.epilog = (
+        "Settle the primary metric, the weeks and how heavy users are treated before you look: chosen after the "
+        "figures, they make them worthless. docs/experiments.md says how to read it."
+    )
+    report.add_argument("name", metavar="NAME", help="an experiment of the file")
+    report.add_argument(
+        "--weeks", metavar="FIRST..LAST", help="the weeks that are planned, whether or not they are over (the file's)"
+    )
+    report.add_argument("--control", metavar="GROUP", help="what the others are held against (the file's first)")
+    report.add_argument(
+        "--primary", default="plays_per_active_user", metavar="METRIC", help="what decides (plays_per_active_user)"
+    )
+    report.add_argument("--guardrail", default="skip_rate", metavar="METRIC", help="what must not be worse (skip_rate)")
+    report.add_argument(
+        "--correction", choices=("holm", "bh"), default="holm", help="of the other metrics, for their number (holm)"
+    )
+    report.add_argument(
+        "--alpha", type=part, default=0.05, metavar="SHARE", help="so many of those without effect may err (0.05)"
+    )
+    report.add_argument(
+        "--effect", type=part, default=0.02, metavar="SHARE", help="the relative effect that it is to see (0.02)"
+    )
+    heavy = report.add_mutually_exclusive_group()
+    heavy.add_argument(
+        "--winsorise", type=part, default=0.999, metavar="SHARE", help="cap users above this quantile (0.999); 1: none"
+    )
+    heavy.add_argument("--cap", type=positive, metavar="N", help="cap users at so many events a week, instead")
+    report.add_argument("--leave-out", action="store_true", help="leave those users out, instead of capping them")
+    report.add_argument(
+        "--without-newcomers",
+        dest="newcomers",
+        action="store_false",
+        help="leave out who was first seen after the first week",
+    )
+    report.add_argument(
+        "--all-assigned",
+        dest="exposed",
+        action="store_const",
+        const=False,
+        help="of all assigned users, even where it is known who has seen a list",
+    )
+    report.add_argument(
+        "--one-look", action="store_true", help="nobody has looked before and nobody will again: spend all error now"
+    )
+    report.add_argument(
+        "--before", type=whole, default=4, metavar="N", help="weeks before the experiment that sharpen it (4); 0: none"
+    )
+    report.add_argument(
+        "--kept", action="store_true", help="of the weeks' files that are kept: ask neither Kafka nor Redis"
+    )
+    report.add_argument("--out", type=Path, metavar="DIR", help="also draw NAME.png and NAME.svg here")
+    report.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="one object a metric, the conclusion as the last"
+    )
 
 
 def _add_sizing(add: Add) -> None:

@@ -11,17 +11,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from features.weeks import ChartWeek
-from hitparade import output, wiring
+from hitparade import output, probing, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from consumers.loop import Consumer
     from producers.playlists import Playlist
     from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
-SCHEDULE_EVERY_S = 15.0
+SCHEDULE_EVERY_S = 10.0  # a turn of SLOW_S would be told of as a hang
 COLLECT_EVERY = 50_000  # objects: those of records and events are in no cycle, and looking at them cost a quarter
 SCHEDULE_EVERY_S_BY_EVENT_TIME = 1.0
 
@@ -55,20 +57,23 @@ def topics(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def consume_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
     """Count session events until SIGTERM."""
-    return _consume(wiring.session_consumer(settings, arguments.accept_loss), arguments.until_idle)
+    where = probing.listener(settings)
+    return _consume(wiring.session_consumer(settings, arguments.accept_loss), arguments.until_idle, where)
 
 
 def consume_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
     """Keep the catalogue until SIGTERM."""
-    return _consume(wiring.track_consumer(settings, arguments.accept_loss), arguments.until_idle)
+    where = probing.listener(settings)
+    return _consume(wiring.track_consumer(settings, arguments.accept_loss), arguments.until_idle, where)
 
 
-def _consume(consumer: "Consumer", until_idle: bool) -> int:
+def _consume(consumer: "Consumer", until_idle: bool, where: "socket | None") -> int:
     gc.freeze()  # what has been imported is here to stay
     gc.set_threshold(COLLECT_EVERY)
     stop, topic = wiring.stop_on_signals(), consumer.store.topic
     log.info("reading %s, until %s", topic, "everything has been read" if until_idle else "SIGTERM or Ctrl-C")
-    code = consumer.run(stop, until_idle)
+    with probing.probed(where, consumer, "counting"):
+        code = consumer.run(stop, until_idle)
     log.info("read from %s: %s", topic, accounting(consumer.tallies))
     return code
 
@@ -88,6 +93,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
     from consumers.group import GroupReader
     from consumers.triggers import TriggerConsumer
 
+    where = probing.listener(settings)
     wiring.check_safety(wiring.session_store(settings))
     stop = wiring.stop_on_signals()
     run = replace(wiring.weekly_run(settings, stop), runner=wiring.runner(arguments))
@@ -99,13 +105,19 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         run.playlists.forget,
     )
     log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic)
-    return TriggerConsumer(reader, _told(run.run), stop).consume(arguments.until_idle)
+    consumer = TriggerConsumer(reader, _told(settings, run.run), stop)
+    with probing.probed(where, consumer, "weekly"):
+        return consumer.consume(arguments.until_idle)
 
 
-def _told(run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], None]":
-    def told(trigger: "Trigger") -> None:
-        for p in run(trigger):
+def _told(settings: Settings, run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], list[Playlist]]":
+    def told(trigger: "Trigger") -> "list[Playlist]":
+        wiring.data_folder(settings)  # another machine may have trained
+        lists = run(trigger)
+        for p in lists:
             log.info("published for week %s, group %s: revision %d, by %s", p.week, p.group, p.revision, p.model)
+        wiring.send_data(settings)
+        return lists
 
     return told
 
@@ -114,6 +126,7 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
     """Fire what is due until SIGTERM, or once."""
     from features.reader import WeekError
 
+    where = None if arguments.once else probing.listener(settings)
     triggers = wiring.triggers(settings)
     stop = threading.Event() if arguments.once else wiring.stop_on_signals()
     if settings.retrain_weeks:
@@ -131,24 +144,19 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
         return 0
     log.info("watching for weeks that end, until SIGTERM or Ctrl-C")
     every_s = SCHEDULE_EVERY_S_BY_EVENT_TIME if arguments.event_time else SCHEDULE_EVERY_S
-    triggers.run(stop, grace, arguments.event_time, every_s)
+    with probing.probed(where, triggers, "scheduler"):
+        triggers.run(stop, grace, arguments.event_time, every_s)
     return 0
 
 
 def trigger(settings: Settings, arguments: argparse.Namespace) -> int:
     """Fire by hand."""
-    from features.reader import WeekError
-
     if arguments.all and arguments.week:
         raise UsageError(f"expected a week or --all, found both: {arguments.week} and --all")
     wanted = parse_week(settings, arguments.week) if arguments.week else None
     triggers = wiring.triggers(settings)
-    closed = triggers.counters.standing().closed()
-    if not closed or (wanted is not None and wanted not in closed):
-        known = f"expected one of {closed[0]} to {closed[-1]}" if closed else "none is closed and counted yet"
-        raise WeekError(f"week {wanted or '(the last)'} is not closed, or not kept: {known}")
-    weeks = closed if arguments.all else [wanted or closed[-1]]
-    for week in weeks:
+    weeks = triggers.closed(wanted)
+    for week in weeks if arguments.all else weeks[-1:]:
         triggers.fire(week, "manual")
         print(f"triggered {week}: `hitparade consume weekly` makes the lists for {week.after()}")
     return 0

@@ -16,8 +16,6 @@ from features.weeks import WEEKDAYS, Calendar
 
 PREFIX = "HITPARADE_"
 ADDRESS = re.compile(r"(?:[A-Z_]+://)?(?:[^\s:;/@\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
-RESERVED = {"http_host", "http_port", "metrics_port", "api_token", "api_token_file"}
-"""Settings of parts that do not exist yet; they may be set, and change nothing."""
 SASL = {
     "kafka_security_protocol": "security_protocol",
     "kafka_sasl_mechanism": "sasl_mechanism",
@@ -64,6 +62,13 @@ def _redis_url(url: SecretStr) -> SecretStr:
         raise ValueError("expected redis+sentinel://HOST:PORT/MASTER")
     if parts.scheme in ("redis", "rediss") and name and not (name.isascii() and name.isdigit()):
         raise ValueError(f"expected {parts.scheme}://HOST:PORT/NUMBER, the number of a database")
+    return url
+
+
+def _data_url(url: SecretStr) -> SecretStr:
+    scheme, _, rest = url.get_secret_value().partition("://")
+    if scheme not in ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file") or not rest:
+        raise ValueError("expected s3://BUCKET/FOLDER, gs://…, abfs://… or file:///…")
     return url
 
 
@@ -122,6 +127,9 @@ class Settings(BaseModel):
     duplicate_hours: int = Field(
         0, ge=0, le=8760, description="an `event_id` counts once within so many hours of stream time; 0: not looked at"
     )
+    exposures: bool = Field(
+        False, description="whether an `exposure`, a user's having seen a list, is told of; else it is ignored"
+    )
     grace_s: int = Field(3600, ge=0, description="`schedule` waits so long after a week's end")
     retrain_weeks: int = Field(
         0,
@@ -141,7 +149,33 @@ class Settings(BaseModel):
         0.05, ge=0, le=1, description="the same, of last week's plays of the 50 most played tracks"
     )
     data_dir: Path = Field(Path("data"), description="history, runs and models")
+    data_url: Annotated[SecretStr, AfterValidator(_data_url)] | None = Field(
+        None,
+        description="object storage by which machines share the data folder: `s3://…`, `gs://…`, `abfs://…`, or "
+        "`file://…` (or `…_FILE`)",
+    )
     experiment_file: Path | None = Field(None, description="experiments, TOML; without it linear against neural")
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="address on which `serve` and the probes of consumers listen"
+    )
+    http_port: int = Field(8080, ge=0, le=65535, description="port of `serve`; 0: a free one")
+    http_hosts: str | None = Field(
+        None, description="names by which the service may be called, separated by commas; without it any"
+    )
+    http_data: bool = Field(True, description="whether `serve` shows lists, tracks and the page, not predictions alone")
+    http_max_tracks: int = Field(25_000, ge=1, description="tracks of one request for predictions")
+    http_max_body_mb: int = Field(64, ge=1, le=1024, description="MiB of one request's body")
+    http_timeout_s: float = Field(30, gt=0, description="a request's body must have come within so many seconds")
+    http_rate: float = Field(0, ge=0, description="requests a second that one address may make; 0: not looked at")
+    api_token: SecretStr | None = Field(
+        None, description="what a `POST /triggers` must bear (or `…_FILE`); without it there is none", min_length=8
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="where a consumer serves `/livez`, `/readyz`, `/metrics`; without it nowhere",
+    )
     log_format: Literal["text", "json"] = Field("text", description="`text` or `json`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 
@@ -220,7 +254,7 @@ def _found(env: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     errors = []
     for name, value in env.items():
         field = name.removeprefix(PREFIX).lower()
-        if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_") or field in RESERVED:
+        if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_"):
             continue
         if not value and field in OPTIONAL:  # as compose files write what is not set
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hitparade.settings import PREFIX, Settings, zone
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from consumers.schedule import Triggers
     from consumers.snapshot import Snapshot
     from consumers.source import Source
+    from consumers.usage import Usage
     from consumers.weekly import WeeklyRun
     from features.history import History
+    from features.mirror import Mirror
     from features.reader import CounterReader
     from features.rules import Rules
     from features.runners import Runner
@@ -49,10 +53,17 @@ def track_store(settings: Settings) -> CounterStore:
 
 
 def _store(settings: Settings, topic: str) -> CounterStore:
+    from features.connect import TIMEOUT_S
+
+    return patient_store(settings, topic, TIMEOUT_S)
+
+
+def patient_store(settings: Settings, topic: str, timeout_s: float) -> CounterStore:
+    """A topic's counters or catalogue, where an answer of Redis is waited for so long."""
     from features.connect import connect
     from features.store import CounterStore
 
-    return CounterStore(connect(settings.redis_url.get_secret_value()), topic, settings.slices)
+    return CounterStore(connect(settings.redis_url.get_secret_value(), timeout_s), topic, settings.slices)
 
 
 def check_safety(store: CounterStore) -> None:
@@ -93,6 +104,7 @@ def rules(settings: Settings) -> Rules:
         settings.future_tolerance,
         settings.topics.sessions,
         settings.duplicate_hours,
+        settings.exposures,
     )
 
 
@@ -158,32 +170,60 @@ def runner(arguments: argparse.Namespace) -> Runner:
     return in_processes(arguments.workers) if arguments.workers > 1 else here
 
 
+def data_folder(settings: Settings) -> Path:
+    """The data folder, with what is new in object storage, where that is set.
+
+    Raises:
+        MirrorError: it does not answer.
+    """
+    if settings.data_url:
+        _mirror(settings).fetch()
+    return settings.data_dir
+
+
+def send_data(settings: Settings) -> None:
+    """Take what is new in the data folder to object storage, where that is set.
+
+    Raises:
+        MirrorError: it does not answer.
+    """
+    if settings.data_url:
+        _mirror(settings).send()
+
+
+def _mirror(settings: Settings) -> Mirror:
+    from features.mirror import Mirror
+
+    assert settings.data_url
+    return Mirror(settings.data_dir, settings.data_url.get_secret_value(), settings.shown("data_url"))
+
+
 def history(settings: Settings) -> History:
     """The closed weeks on disk."""
     from features.history import History
 
-    return History(settings.data_dir / "history")
+    return History(data_folder(settings) / "history")
 
 
 def registry(settings: Settings) -> Registry:
     """The fitted models on disk."""
     from models.registry import Registry
 
-    return Registry(settings.data_dir / "models")
+    return Registry(data_folder(settings) / "models")
 
 
 def runs(settings: Settings) -> Runs:
     """The weekly runs on disk."""
     from consumers.runs import Runs
 
-    return Runs(settings.data_dir / "runs")
+    return Runs(data_folder(settings) / "runs")
 
 
 def evaluations(settings: Settings) -> Evaluations:
     """What the lists were worth, on disk."""
     from consumers.evaluations import Evaluations
 
-    return Evaluations(settings.data_dir / "history" / "evaluations")
+    return Evaluations(data_folder(settings) / "history" / "evaluations")
 
 
 def experiments(settings: Settings) -> Experiments:
@@ -198,6 +238,26 @@ def playlist_log(settings: Settings) -> PlaylistLog:
     from consumers.playlists import PlaylistLog
 
     return PlaylistLog(settings.kafka, settings.topics.playlists)
+
+
+def usage(settings: Settings, runner: Runner | None = None) -> Usage:
+    """What listeners did, week by week, for the analysis of experiments."""
+    from consumers.kafka import TopicWatch
+    from consumers.usage import Usage, totals_of
+    from features.runners import here
+
+    with contextlib.closing(TopicWatch(settings.kafka)) as watch:
+        topic = watch.facts(settings.topics.sessions)
+    return Usage(
+        settings.kafka,
+        session_store(settings),
+        rules(settings),
+        topic,
+        playlist_log(settings),
+        partial(totals_of, counter_reader(settings), history(settings)),
+        settings.data_dir / "experiments",
+        runner or here,
+    )
 
 
 def snapshot(settings: Settings) -> Snapshot:

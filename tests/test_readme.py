@@ -1,9 +1,16 @@
 """What the README shows is what happens."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -11,7 +18,7 @@ from features.weeks import Calendar
 from hitparade.parser import build_parser
 from hitparade.settings import settings_table
 from models.experiments import load
-from tests.servers import ROOT
+from tests.servers import ROOT, wait_until
 
 README = (ROOT / "README.md").read_text()
 DURATION = re.compile(r"in \d+ s\.")
@@ -27,17 +34,62 @@ def test_the_settings_table_is_that_of_settings() -> None:
     assert between("settings") == settings_table()
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """What the demo prints; the last line says where it serves its lists."""
+    with (tmp_path_factory.mktemp("demo") / "log").open("w+") as log:
+        command = [sys.executable, "-m", "hitparade", "demo", "--serve"]
+        env = {**os.environ, "HITPARADE_HTTP_PORT": "0"}
+        with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            assert process.stdout
+            lines = []
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                if line.startswith("serving on "):
+                    break
+            try:
+                assert lines[-1].startswith("serving on "), Path(log.name).read_text()
+                wait_until(lambda: is_ready(lines[-1].split()[-1]), 30, "the lists to be read")
+                yield lines
+            finally:
+                process.terminate()
+                assert process.wait(30) == 0
+
+
+def is_ready(address: str) -> bool:
+    with suppress(HTTPError):
+        return bool(urlopen(f"{address}/readyz").status == 200)
+    return False
+
+
 @pytest.mark.timeout(120)
-def test_the_demo_prints_what_the_readme_shows() -> None:
-    demo = subprocess.run(
-        [sys.executable, "-m", "hitparade", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=110
-    )
-    assert demo.returncode == 0, demo.stderr
-    printed = {as_compared(line) for line in demo.stdout.splitlines()}
+def test_the_demo_prints_what_the_readme_shows(demo: list[str]) -> None:
+    printed = {as_compared(line) for line in demo}
     shown = [line for line in between("demo").splitlines() if not line.startswith("```") and line != "…"]
     assert len(shown) > 12
     for line in shown:
         assert as_compared(line) in printed, line
+
+
+@pytest.mark.timeout(120)
+def test_the_service_answers_what_the_readme_shows(demo: list[str]) -> None:
+    shown = re.findall(r"^\$ curl -s (.*)\n((?:.+\n)+)", between("curl"), re.MULTILINE)
+    assert len(shown) == 5
+    for command, answer in shown:
+        assert answered(demo[-1].split()[-1], command) == answer.removesuffix("```\n").rstrip("\n"), command
+
+
+def answered(address: str, command: str) -> str:
+    """What curl would print, and head keep of it."""
+    curl, _, head = command.partition(" | head -")
+    url, *options = shlex.split(curl)
+    data = options[1].encode() if options[:1] == ["-d"] else None
+    try:
+        with urlopen(url.replace("localhost:8080", address), data) as found:
+            text = found.read().decode()
+    except HTTPError as refused:
+        text = refused.read().decode()
+    return "\n".join(text.splitlines()[: int(head) if head else None])
 
 
 def as_compared(line: str) -> str:
