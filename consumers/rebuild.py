@@ -117,7 +117,8 @@ class Rebuild:
 
     def _settings(self) -> dict[str, str]:
         rules = self.rules
-        others = (rules.weeks_kept, rules.event_zone, rules.future_tolerance.total_seconds(), rules.duplicate_hours)
+        others = [rules.weeks_kept, rules.event_zone, rules.future_tolerance.total_seconds(), rules.duplicate_hours]
+        others += ["exposures"] if rules.exposures else []
         return {**fence_settings(rules.calendar, self.store.slices), "rules": " ".join(map(str, others))}
 
     def run(self, count: Callable[[Sequence[int]], Iterable[Sequence[str]]] | None = None) -> None:

@@ -9,7 +9,7 @@ from consumers.source import Batch
 from features.duplicates import REPLAYED, ids_in
 from features.parts import Bucket, Part
 from features.rules import Rules
-from features.tally import tally
+from features.tally import Witness, tally
 
 Counts = Mapping[str, Sequence[int]]
 """Plays, skips and likes of every group by track id"""
@@ -18,7 +18,14 @@ Counts = Mapping[str, Sequence[int]]
 class Recount:
     """What a log comes to from an offset on; counts are kept of the weeks named, or of all where none is."""
 
-    def __init__(self, rules: Rules, start: int, slice_of: Callable[[str], int], weeks: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        start: int,
+        slice_of: Callable[[str], int],
+        weeks: Collection[str] = (),
+        witness: Witness | None = None,
+    ) -> None:
         self.next_offset = start
         self.stream_time: datetime | None = None
         self.tallies: Counter[str] = Counter()
@@ -27,6 +34,7 @@ class Recount:
         self._rules = rules
         self._slice_of = slice_of
         self._weeks = weeks
+        self._witness = witness
         self._buckets: dict[str, dict[int, dict[str, list[int]]]] = {}
         self._ids: dict[str, set[bytes]] = defaultdict(set)
 
@@ -35,7 +43,8 @@ class Recount:
         if batch.start != self.next_offset:
             raise ValueError(f"expected a span from {self.next_offset} on, found one from {batch.start} on")
         known = self._known(ids_in(batch.records, self._rules.topic, self._rules.duplicate_hours))
-        for part in tally(batch.records, batch.start, batch.end, self.stream_time, self._rules, known=known):
+        rules, witness = self._rules, self._witness
+        for part in tally(batch.records, batch.start, batch.end, self.stream_time, rules, known=known, witness=witness):
             self._apply(part)
 
     def _known(self, wanted: Mapping[str, Set[bytes]]) -> dict[str, set[bytes]]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from features.weeks import Calendar
+
 
 class Kind(IntEnum):
     """What is counted, and its place in a track's counts."""
@@ -19,8 +21,9 @@ class Kind(IntEnum):
 
 
 KINDS = {"play": Kind.PLAY, "skip": Kind.SKIP, "like": Kind.LIKE}
-IGNORED = frozenset({"advertisment", "advertisement", "buy_premium", "exposure"})
-CAUSES = ("json", "event_type", "track_id", "user_id", "timestamp", "future")
+EXPOSURE = "exposure"
+IGNORED = frozenset({"advertisment", "advertisement", "buy_premium", EXPOSURE})
+CAUSES = ("json", "event_type", "track_id", "user_id", "timestamp", EXPOSURE, "future")
 MOST_DEPTH = 100  # of brackets in an event; Python's own limit is some hundreds, and depends on who calls
 
 
@@ -31,6 +34,15 @@ class SessionEvent(NamedTuple):
     user_id: str
     track_id: str
     kind: Kind
+
+
+class Exposure(NamedTuple):
+    """One listener has seen the list of a week and group, whichever they are in; event_time is aware and in UTC."""
+
+    event_time: datetime
+    user_id: str
+    week: str
+    group: str
 
 
 class BadRecord(ValueError):
@@ -49,6 +61,8 @@ class RawEvent(msgspec.Struct, gc=False):
     user_id: Any = None
     timestamp: Any = None
     event_id: Any = None
+    week: Any = None
+    group: Any = None
 
 
 Id = Annotated[str, msgspec.Meta(min_length=1)] | int
@@ -196,6 +210,19 @@ def parse(raw: RawEvent, zone: tzinfo = UTC) -> SessionEvent | None:
     return SessionEvent(_utc(raw.timestamp, zone), user_id, track_id, kind)
 
 
+def parse_exposure(raw: RawEvent, zone: tzinfo = UTC) -> Exposure | None:
+    """Who has seen which list, or None for another kind that is not counted; a time without a zone is in `zone`.
+
+    Raises:
+        BadRecord: naming the first of event_type, user_id, timestamp and exposure (its week, its group) that does not
+            hold.
+    """
+    if _kind(raw.event_type) is not None or raw.event_type.lower() != EXPOSURE:
+        return None
+    user_id, event_time = _id(raw.user_id, "user_id"), _utc(raw.timestamp, zone)
+    return Exposure(event_time, user_id, _week(raw.week), _group(raw.group))
+
+
 def event_id(raw: RawEvent) -> str | None:
     """The id that its producer gave the event, as text; None where there is none, or none that an id can be."""
     value = raw.event_id
@@ -253,6 +280,20 @@ def _time(text: str) -> datetime:
         return msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         return datetime.fromisoformat(text)
+
+
+def _week(name: Any) -> str:
+    """The name of a week that exists, wherever weeks begin."""
+    try:
+        return Calendar().parse(name).name
+    except (TypeError, ValueError) as cause:
+        raise BadRecord(EXPOSURE, f"expected a week such as 2023-W25, found {_shown(name)}") from cause
+
+
+def _group(name: Any) -> str:
+    if type(name) is not str:
+        raise BadRecord(EXPOSURE, f"expected the name of a group, found {_shown(name)}")
+    return _id(name, EXPOSURE)
 
 
 def _shown(value: Any) -> str:

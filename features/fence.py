@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 OUTCOMES = ("counted", "late", "dead", "ignored")
-DUPLICATE = "duplicate"  # the outcome that is shown only where there is one
-TALLIES = frozenset({*OUTCOMES, DUPLICATE, "lost"})
+DUPLICATE, EXPOSURE = "duplicate", "exposure"
+OPTIONAL = (DUPLICATE, EXPOSURE)  # outcomes that are shown only where there is one
+TALLIES = frozenset({*OUTCOMES, *OPTIONAL, "lost"})
 SETTINGS = ("layout", "first_day", "zone", "slices", "rules")
 
 
 def accounted(tallies: Collection[Mapping[str, int]]) -> dict[str, int]:
-    """How many events ended in each outcome, over all partitions; duplicates are named only where there is one."""
-    sums = {name: sum(tally.get(name, 0) for tally in tallies) for name in (*OUTCOMES, DUPLICATE)}
+    """How many events ended in each outcome, over all partitions; an optional one is named only where there is one."""
+    sums = {name: sum(tally.get(name, 0) for tally in tallies) for name in (*OUTCOMES, *OPTIONAL)}
     return {name: n for name, n in sums.items() if n or name in OUTCOMES}
 
 

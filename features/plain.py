@@ -1,11 +1,11 @@
 """Runs of records in which every event is plain, so that they can be looked at together rather than one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import cast
 
-from features.events import IGNORED, KINDS, PlainEvent, decode_plain
+from features.events import EXPOSURE, IGNORED, KINDS, PlainEvent, decode_plain
 from features.parts import LogRecord
 
 KNOWN = KINDS.keys() | IGNORED
@@ -34,6 +34,11 @@ class PlainRun:
             start, end = start.replace(tzinfo=None), end.replace(tzinfo=None)
         return [event for event, time in zip(self.events, self.times, strict=True) if start <= time < end]
 
+    def timed(self, events: Sequence[PlainEvent]) -> Iterator[tuple[PlainEvent, datetime]]:
+        """Some of these events, in their order, with their times in UTC."""
+        times = iter(zip(self.events, self.times, strict=True))
+        return ((event, _utc(next(time for other, time in times if other is event))) for event in events)
+
     def offset_after(self, event: PlainEvent) -> int:
         """The offset after the record that holds the event, which is looked for from the end on."""
         return next(
@@ -43,8 +48,11 @@ class PlainRun:
         )
 
 
-def plain_run(records: Sequence[LogRecord], zone: tzinfo) -> PlainRun | None:
-    """The events of these records, if every one is plain and has what it must; a time without a zone is in `zone`."""
+def plain_run(records: Sequence[LogRecord], zone: tzinfo, exposures: bool = False) -> PlainRun | None:
+    """The events of these records, if every one is plain and has what it must; a time without a zone is in `zone`.
+
+    Where exposures are looked at, one is not plain.
+    """
     found = decode_plain([record.value for record in records])
     if found is None:
         return None
@@ -55,7 +63,7 @@ def plain_run(records: Sequence[LogRecord], zone: tzinfo) -> PlainRun | None:
         else:
             everything.append(some)
     kinds = {event.event_type for event in everything}
-    if not kinds <= KNOWN:
+    if not kinds <= KNOWN or (exposures and EXPOSURE in kinds):
         return None
     events = everything if kinds <= KINDS.keys() else [event for event in everything if event.event_type in KINDS]
     given = [event.timestamp for event in events]

@@ -67,6 +67,7 @@ class Rules:
     future_tolerance: timedelta = timedelta(minutes=10)
     topic: str = ""  # that is read: whose letters may come back
     duplicate_hours: int = 0  # of stream time, for which the ids of events are remembered; 0: not at all
+    exposures: bool = False  # whether who has seen a list is told of; else such events are ignored
     _weeks: dict[ChartWeek, CountedWeek] = field(default_factory=dict, init=False, repr=False, compare=False)
     _places: dict[str, Places] = field(default_factory=dict, init=False, repr=False, compare=False)
 

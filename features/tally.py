@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, has_ids, ids_of
-from features.events import KINDS, BadRecord, RawEvent, SessionEvent, decode, elements, parse
+from features.events import KINDS, BadRecord, Exposure, RawEvent, SessionEvent, decode, elements, parse, parse_exposure
+from features.fence import EXPOSURE
 from features.parts import Bucket, LogRecord, Part, SetAside
 from features.plain import PlainRun, plain_run
 from features.rules import N_KINDS, CountedWeek, Rules
@@ -24,6 +25,16 @@ RUN_BYTES = 1 << 16  # an odd event costs the others of its run their speed
 LEAST_EVENT_BYTES = 64  # of one that is counted
 
 
+class Witness(Protocol):
+    """Is told of what each event came to, as it is decided."""
+
+    def counted(self, week: CountedWeek, event: SessionEvent) -> None:
+        """An event counts in its week, even if that falls out of the horizon later."""
+
+    def exposed(self, week: CountedWeek, exposure: Exposure) -> None:
+        """Somebody has seen a list; the week is the one of the event's time."""
+
+
 def tally(
     records: Sequence[LogRecord],
     start: int,
@@ -32,12 +43,13 @@ def tally(
     rules: Rules,
     most_tracks: int = MOST_TRACKS,
     known: KnownIds | None = NOTHING_KNOWN,
+    witness: Witness | None = None,
 ) -> Iterator[Part]:
     """Count a span in parts of about most_tracks tracks, ids and events set aside, cut between records, up to `end`.
 
     known are those of ids_in(records) that are remembered at `start`, by set; None where has_ids(records) is false.
     """
-    counting = _Counting(rules, start, stream_time, known)
+    counting = _Counting(rules, start, stream_time, known, witness)
     for run in _runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
         counting.add_run(run)
         if counting.size() >= most_tracks and run[-1].offset + 1 < end:
@@ -58,8 +70,16 @@ def _runs(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[Lo
 class _Counting:
     """The running state of a span: stream time, the buckets at hand, and the part so far."""
 
-    def __init__(self, rules: Rules, start: int, stream_time: datetime | None, known: KnownIds | None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        start: int,
+        stream_time: datetime | None,
+        known: KnownIds | None,
+        witness: Witness | None,
+    ) -> None:
         self.rules = rules
+        self.witness = witness
         self.may_have_ids = known is not None
         self.memory = Memory(rules.duplicate_hours, known or NOTHING_KNOWN, stream_time)
         self.stream_time = stream_time
@@ -87,7 +107,7 @@ class _Counting:
 
     def _add_together(self, records: Sequence[LogRecord]) -> bool:
         """Count a run of plain events of which none can be late or in the future; False, and nothing, if it is none."""
-        run = plain_run(records, self.rules.event_zone)
+        run = plain_run(records, self.rules.event_zone, self.rules.exposures)
         if run is None or run.last > _earliest(records, self.rules.future_tolerance):
             return False
         try:
@@ -119,6 +139,10 @@ class _Counting:
         for row, place, kind in zip(rows, places, [KINDS[event.event_type] for event in events], strict=True):
             row[place + kind] += 1
         bucket.touched = run.offset_after(events[-1])
+        if self.witness:
+            for event, time in run.timed(events):
+                ids = str(event.user_id), str(event.track_id)
+                self.witness.counted(week, SessionEvent(time, *ids, KINDS[event.event_type]))
 
     def add(self, record: LogRecord) -> None:
         """Decide every event of one record, in the order of its array."""
@@ -151,21 +175,30 @@ class _Counting:
         if aside:
             self._set_aside(record, aside, origin)
 
-    def _read(self, raw: RawEvent | BadRecord, latest: datetime) -> SessionEvent | None:
+    def _read(self, raw: RawEvent | BadRecord, latest: datetime) -> SessionEvent | Exposure | None:
         if isinstance(raw, BadRecord):
             raise raw
-        event = parse(raw, self.rules.event_zone)
+        event: SessionEvent | Exposure | None = parse(raw, self.rules.event_zone)
+        if event is None and self.rules.exposures:
+            event = parse_exposure(raw, self.rules.event_zone)
         if event is not None and event.event_time > latest:
             raise BadRecord("future", f"{event.event_time} is after {latest}")
         return event
 
-    def _count(self, event: SessionEvent, next_offset: int, ids: Ids | None) -> str:
-        """Add the event to its bucket, unless its week is no longer kept, or it was added before; say which."""
+    def _count(self, event: SessionEvent | Exposure, next_offset: int, ids: Ids | None) -> str:
+        """Add the event to its bucket, unless its week is no longer kept, or it was added before; say which.
+
+        An exposure moves no stream time and takes no id: nothing else ends otherwise for it.
+        """
         week = self.now
         if week is None or not week.start <= event.event_time < week.end:
             week = self.now = self._week_of(event.event_time)
         if week.week.first_day < self.horizon:
             return "late"
+        if isinstance(event, Exposure):
+            if self.witness:
+                self.witness.exposed(week, event)
+            return EXPOSURE
         if ids and self.memory.knows(ids, self.stream_time):
             return "duplicate"
         stream_time = self._pass(event.event_time, week)
@@ -174,6 +207,8 @@ class _Counting:
         bucket.touched = next_offset
         if ids:
             self.memory.remember(ids, stream_time, week.name)
+        if self.witness:
+            self.witness.counted(week, event)
         return "counted"
 
     def _week_of(self, instant: datetime) -> CountedWeek:

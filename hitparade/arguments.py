@@ -47,12 +47,32 @@ def ray_address(text: str) -> str:
     return text
 
 
+def change(text: str) -> float:
+    """A relative change, such as 0.05 for 5 % more."""
+    number = _number(text)
+    if not -1 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a change from -1 to 1, such as 0.05 for 5 % more, found {text!r}")
+    return number
+
+
+def share(text: str) -> float:
+    """From 0 to less than 1."""
+    number = _number(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to less than 1, found {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def rate(text: str) -> float:
     """A number above 0."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
+    rate = _number(text)
     if not 0 < rate < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return rate
@@ -63,3 +83,18 @@ def an_id(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected an id, found nothing")
     return text
+
+
+def part(text: str) -> float:
+    """A number above 0, at most 1."""
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 1, found {text!r}")
+    return number
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
+    return int(text)

@@ -10,11 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import follow, read_to_end
+from consumers.kafka import KafkaUnavailable, follow, read_to_end
+from features.connect import StoreUnavailable
 from features.reader import WeekError
+from features.weeks import ChartWeek
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
+from models.experiments import EVERYONE
 from producers.playlists import Playlist
 
 log = logging.getLogger(__name__)
@@ -139,14 +142,16 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def experiments(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Show the experiments of the file, or the one in force in a week."""
+    """Show the experiments of the file, and how each stands in a week."""
     known = wiring.experiments(settings)
+    week = parse_week(settings, arguments.week) if arguments.week else _open_week(settings)
     found = list(known.experiments)
-    if arguments.week:
-        found = [known.in_force(parse_week(settings, arguments.week))]
+    if not found or (week and known.in_force(week) not in found):
+        found.append(EVERYONE)
     rows = [
         {
             "experiment": experiment.name,
+            "state": experiment.state(week) if week else None,
             "first_week": experiment.first_week.name if experiment.first_week else None,
             "last_week": experiment.last_week.name if experiment.last_week else None,
             "group": group.name,
@@ -159,9 +164,19 @@ def experiments(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json(rows)
     else:
-        columns = ("experiment", "first week", "last week", "group", "#weight", "model")
-        output.print_table("Experiments", columns, ([value or "" for value in row.values()] for row in rows))
+        columns = ("experiment", "state", "first week", "last week", "group", "#weight", "model")
+        title = f"Experiments in week {week}" if week else "Experiments"
+        output.print_table(title, columns, (["" if cell is None else cell for cell in row.values()] for row in rows))
     return 0
+
+
+def _open_week(settings: Settings) -> ChartWeek | None:
+    """The week of stream time; None, and a warning, where nobody can tell it: the file can be read without."""
+    try:
+        return wiring.counter_reader(settings).standing().newest()
+    except (WeekError, KafkaUnavailable, StoreUnavailable) as cause:
+        log.warning("which experiment is in force is not known without a --week: %s", cause)
+        return None
 
 
 def assign(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from features.weeks import Calendar, ChartWeek
 
 DEFAULT_FILE = Path(__file__).with_name("experiments.toml")
+PAST, IN_FORCE, TO_COME = "past", "in force", "to come"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL = re.compile(r"naive|linear|neural(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?")
 
@@ -76,7 +77,13 @@ class Experiment:
 
     def holds_in(self, week: ChartWeek) -> bool:
         """Whether the week is one of its own."""
-        return (self.first_week or week) <= week <= (self.last_week or week)
+        return self.state(week) == IN_FORCE
+
+    def state(self, week: ChartWeek) -> str:
+        """How it stands in a week: past, in force, or to come."""
+        if self.first_week and week < self.first_week:
+            return TO_COME
+        return PAST if self.last_week and self.last_week < week else IN_FORCE
 
 
 def _draw(key: bytes) -> float:

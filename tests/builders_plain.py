@@ -17,6 +17,10 @@ ODD_KINDS = ('"PLAY"', '"Like"', '"Exposure"', '"jump"', "null", "1", '""', '["p
 TRACKS = ('"a"', '"\\u0061"', '"b"', "5", '"5"', '"\u00fc"', '"\\u00fc"', str(2**70), f'"{2**70}"', "-7", '"-7"')
 USERS = ('"u"', '"uu"', "7", '"7"', "12", '"\N{GRINNING FACE}"', '"\\ud83d\\ude00"')
 ODD_IDS = ('""', "null", "5.0", "1e3", "true", "false", '"\\ud800"', "-0", "9" * 400, "9" * 5000, "[]", "{}", "NaN")
+WEEKS = ('"2023-W24"', '"2023-W25"', '"2020-W53"')
+ODD_WEEKS = ('"2023-W53"', '"2023-W00"', '"0000-W01"', '"2023-w24"', '"2023-W2"', "null", "24", '["2023-W24"]', '""')
+GROUPS = ('"control"', '"\u00fc"', '"even"')
+ODD_GROUPS = ('""', "null", "7", "true", '"\\ud800"', "{}")
 EXTRAS = (*('"x":1', '"x":{"y":[1,{"z":null}]}', '"x":"[{\\"}"', '"event_id":"e"', '"x":1e999'), '"x":[[[[]]]]')
 ODD_EXTRAS = (
     *('"x":NaN', '"x":-Infinity', '"x":"\\ud800"', '"x":01', '"x":"\xff"', '"x":"\\q"', '"x":"\n"'),
@@ -123,6 +127,9 @@ class Author:
         users = (*USERS, "null") if kinds is NOT_COUNTED else USERS
         values = self.pick(kinds, ODD_KINDS), self.pick(TRACKS, ODD_IDS), self.pick(users, ODD_IDS), self.time()
         pairs = [f'"{name}":{value}' for name, value in zip(FIELDS, values, strict=True)]
+        if kinds is NOT_COUNTED and self.chance.random() < 0.9:
+            pairs.append(f'"week":{self.pick(WEEKS, ODD_WEEKS)}')
+            pairs.append(f'"group":{self.pick(GROUPS, ODD_GROUPS)}')
         if self.chance.random() < self.odd:
             pairs.remove(self.chance.choice(pairs))
         if self.chance.random() < self.odd:

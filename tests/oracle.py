@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 from features.parts import LogRecord
 
 WHITESPACE = b" \t\r\n"
 COUNTED = ("play", "skip", "like")
 IGNORED = ("advertisment", "advertisement", "buy_premium", "exposure")
+WEEK = re.compile(r"(\d{4})-W(\d\d)", re.ASCII)
 RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)?", re.ASCII
 )
@@ -23,6 +24,15 @@ MICROSECOND = timedelta(microseconds=1)
 Event = tuple[datetime, str, str, int]
 Bucket = tuple[str, str, str]  # week, group, track
 Origin = tuple[int, int, int]  # partition, offset, index
+
+
+class Exposure(NamedTuple):
+    """Somebody has seen the list of a week and group."""
+
+    instant: datetime
+    user: str
+    week: str
+    group: str
 
 
 def split(value: bytes) -> list[bytes]:
@@ -63,6 +73,28 @@ def judge(element: bytes | None, zone: tzinfo = UTC) -> Event | str:
     if not track or not user or not instant:
         return "track_id" if not track else "user_id" if not user else "timestamp"
     return instant, user, track, COUNTED.index(kind.lower())
+
+
+def judge_exposure(element: bytes | None, zone: tzinfo = UTC) -> Exposure | str:
+    """The same of an event that is not counted: ignored is whatever is no exposure."""
+    found = json.loads((element or b"").decode(), parse_int=_long)
+    if found["event_type"].lower() != "exposure":
+        return "ignored"
+    user, instant = _id(found.get("user_id")), _instant(found.get("timestamp"), zone)
+    week, group = found.get("week"), found.get("group")
+    if not user or not instant:
+        return "user_id" if not user else "timestamp"
+    if not isinstance(group, str) or not _id(group) or not isinstance(week, str) or not _is_a_week(week):
+        return "exposure"
+    return Exposure(instant, user, week, group)
+
+
+def _is_a_week(name: str) -> bool:
+    """A year has 52 weeks; 53, where it begins or ends with a Thursday."""
+    found = WEEK.fullmatch(name)
+    year, week = (int(found[1]), int(found[2])) if found else (0, 0)
+    is_long = year > 0 and 3 in (date(year, 1, 1).weekday(), date(year, 12, 31).weekday())
+    return year > 0 and 1 <= week <= 52 + is_long
 
 
 def _refuse(constant: str) -> None:
@@ -129,6 +161,9 @@ class Totals:
     aside: list[tuple[str, str, int, int, bytes | None]] = field(default_factory=list)
     touched: dict[str, int] = field(default_factory=dict)
     stream_time: datetime | None = None
+    events: list[tuple[str, Event]] = field(default_factory=list, compare=False)
+    """Every event that was counted, with its week, whether that is kept or not."""
+    exposures: list[tuple[str, Exposure]] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
@@ -168,6 +203,7 @@ def recount(
     topic: str = "",
     duplicate_hours: int = 0,
     chart: Chart = UTC_FROM_MONDAY,
+    exposures: bool = False,
 ) -> Totals:
     """Count a partition's log.
 
@@ -177,14 +213,18 @@ def recount(
     for record in log:
         origin = _origin(record, topic)
         for index, element in enumerate([None] if record.value is None else split(record.value)):
-            verdict = judge(element, chart.event_zone)
+            verdict: Event | Exposure | str = judge(element, chart.event_zone)
+            if verdict == "ignored" and exposures:
+                verdict = judge_exposure(element, chart.event_zone)
             if isinstance(verdict, tuple) and _is_future(verdict[0], record.timestamp, tolerance):
                 verdict = "future"
-            if isinstance(verdict, tuple):
+            if isinstance(verdict, Exposure):
+                verdict = _settle_exposure(totals, verdict, chart, weeks_kept)
+            elif isinstance(verdict, tuple):
                 names = seen.names(element, record.value, origin, index)
                 verdict = _settle(totals, seen, names, verdict, record.offset + 1, chart, weeks_kept, group_of)
-            if verdict in ("counted", "ignored", "duplicate"):
-                totals.outcomes[verdict] += 1
+            if verdict in ("counted", "ignored", "duplicate", "seen"):
+                totals.outcomes["exposure" if verdict == "seen" else verdict] += 1
                 continue
             kind = "late" if verdict == "late" else "dead"
             totals.outcomes[kind] += 1
@@ -257,8 +297,19 @@ def _settle(
     totals.stream_time = max(instant, totals.stream_time or instant)
     totals.counts.setdefault((week, group, track), [0, 0, 0])[kind] += 1
     totals.touched[week] = next_offset
+    totals.events.append((week, event))
     seen.counted_in |= dict.fromkeys(names, seen.generation(totals.stream_time))
     return "counted"
+
+
+def _settle_exposure(totals: Totals, exposure: Exposure, chart: Chart, weeks_kept: int) -> str:
+    first_day = chart.first_day(exposure.instant)
+    if first_day is None:
+        return "timestamp"
+    if _name(first_day) < _oldest(totals.stream_time, weeks_kept, chart):
+        return "late"
+    totals.exposures.append((_name(first_day), exposure))
+    return "seen"
 
 
 def _oldest(stream_time: datetime | None, weeks_kept: int, chart: Chart) -> str:

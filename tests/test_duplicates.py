@@ -87,6 +87,7 @@ def count(
     most_tracks: int = 5000,
     hours: int | Sequence[int] = 24,
     weeks_kept: int = 12,
+    exposures: bool = False,
 ) -> RememberingLedger:
     """Tally a log in spans that end at these offsets; hours may change from span to span."""
     ledger = RememberingLedger()
@@ -94,7 +95,7 @@ def count(
     end = max((record.offset for record in records), default=-1) + 1
     for start, stop in itertools.pairwise([0, *sorted(borders), end]):
         span = [record for record in records if start <= record.offset < stop]
-        of = rules(weeks_kept=weeks_kept, topic=TOPIC, duplicate_hours=next(every))
+        of = rules(weeks_kept=weeks_kept, topic=TOPIC, duplicate_hours=next(every), exposures=exposures)
         known = ledger.known(ids_in(span, of.topic, of.duplicate_hours))
         for counted in tally(span, start, stop, ledger.stream_time, of, most_tracks, known):
             ledger.apply(counted)
@@ -323,7 +324,13 @@ def test_a_replay_is_a_duplicate_by_either_of_its_names() -> None:
 
 WEEKS = st.integers(0, 20).map(float) | st.floats(0, 20).map(lambda weeks: round(weeks, 3)) | st.floats(0, 0.2)
 EVENTS = st.builds(
-    event, st.sampled_from(["x", "y", "z", 1, "1", None, True]), WEEKS, user_id=st.sampled_from(["u", "uu", None])
+    event,
+    st.sampled_from(["x", "y", "z", 1, "1", None, True]),
+    WEEKS,
+    user_id=st.sampled_from(["u", "uu", None]),
+    event_type=st.sampled_from(["play", "play", "play", "exposure"]),
+    week=st.sampled_from(["2023-W24", "2023-W24", None]),
+    group=st.just("g"),
 )
 VALUES = EVENTS | st.lists(EVENTS | st.just(b"x"), min_size=1, max_size=5).map(lambda found: array(*found)) | st.none()
 ORIGINS = st.just(()) | st.builds(headers, st.just(0), st.integers(0, 1), st.integers(0, 1))
@@ -339,14 +346,22 @@ LOGS = st.lists(st.tuples(st.integers(1, 3), STAMPS, VALUES, ORIGINS), min_size=
 
 
 @settings(max_examples=500, deadline=None)
-@given(LOGS, st.lists(st.integers(0, 70), max_size=6), st.integers(1, 4), st.sampled_from([0, 1, 24, 200, 8760]))
-def test_borders_of_batches_change_no_duplicate(log: list[Record], borders: list[int], most: int, hours: int) -> None:
-    expected = recount(log, 5, topic=TOPIC, duplicate_hours=hours)
+@given(
+    LOGS,
+    st.lists(st.integers(0, 70), max_size=6),
+    st.integers(1, 4),
+    st.sampled_from([0, 1, 24, 200, 8760]),
+    st.booleans(),
+)
+def test_borders_of_batches_change_no_duplicate(
+    log: list[Record], borders: list[int], most: int, hours: int, exposures: bool
+) -> None:
+    expected = recount(log, 5, topic=TOPIC, duplicate_hours=hours, exposures=exposures)
     for cut in ([], [border for border in borders if border <= log[-1].offset], range(log[-1].offset)):
-        ledger = count(log, cut, most, hours, weeks_kept=5)
+        ledger = count(log, cut, most, hours, weeks_kept=5, exposures=exposures)
         assert ledger.totals() == expected
     n_events = sum(1 if record.value is None else len(split(record.value)) for record in log)
-    assert sum(expected.outcomes[name] for name in (*OUTCOMES, "duplicate")) == n_events
+    assert sum(expected.outcomes[name] for name in (*OUTCOMES, "duplicate", "exposure")) == n_events
 
 
 # On a real Redis, whatever dies

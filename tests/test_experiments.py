@@ -1,4 +1,9 @@
+import json
 import math
+import random
+import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.weeks import Calendar, ChartWeek
+from hitparade import wiring
+from hitparade.embedded import Embedded
 from models.experiments import EVERYONE, Experiment, ExperimentError, Group, load
+from tests.builders import play
+from tests.builders_counting import PARTITIONS, Counted
+from tests.builders_weekly import Stage, chart_week, plays, staged
+from tests.servers import ROOT, missing
+from tests.stored import stored
 
 Write = Callable[[str], Path]
 CALENDAR = Calendar()
@@ -55,12 +67,8 @@ def complaints(path: Path) -> list[str]:
     return [line.strip() for line in str(error.value).replace(str(path), "FILE").splitlines()]
 
 
-# From another language, Node 20:
-#   const { createHash } = require("crypto");
-#   const u = (s, g, user) => (Number(createHash("sha256").update(`v1:${s}:${g}:${user}`, "utf8")
-#       .digest().readBigUInt64BE(0)) + 0.5) / 2 ** 64;
-#   const groupOf = (s, groups, user) => Object.entries(groups).map(([g, w]) => [-Math.log(u(s, g, user)) / w, g])
-#       .sort((a, b) => a[0] - b[0] || (a[1] < b[1] ? -1 : 1))[0][1];
+REFERENCE = ROOT / "tests" / "reference" / "assign.mjs"
+# By the reference, on Node 20.
 HALVES = experiment("hitparade-1", control=0.5, treatment=0.5)
 THREE = experiment("ключ", a=2, b=3, c=5)
 TENTHS = experiment("ninety", control=9, treatment=1)
@@ -72,9 +80,34 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("arms", "members"), GOLDEN)
-def test_a_users_group_is_the_same_in_another_language(arms: Experiment, members: dict[str, list[str]]) -> None:
+def test_a_users_group_never_changes(arms: Experiment, members: dict[str, list[str]]) -> None:
     for group, users in members.items():
         assert {user: arms.group_of(user) for user in users} == dict.fromkeys(users, group)
+
+
+def elsewhere(asked: list[tuple[Experiment, str]]) -> list[str]:
+    """The groups of these users by the reference in JavaScript."""
+    node = shutil.which("node") or missing("no node, for the assignment in another language")
+    weights = [{group.name: group.weight for group in arms.groups} for arms, _ in asked]
+    lines = [json.dumps([arms.salt, w, user]) for (arms, user), w in zip(asked, weights, strict=True)]
+    run = subprocess.run([node, REFERENCE], input="\n".join(lines), capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
+
+
+def test_a_users_group_is_the_same_in_another_language() -> None:
+    golden = [(arms, user, group) for arms, members in GOLDEN for group, users in members.items() for user in users]
+    assert elsewhere([(arms, user) for arms, user, _ in golden]) == [group for *_, group in golden]
+    chance = random.Random(7)
+    signs = "".join(map(chr, [*range(32, 127), 0x00E9, 0x03B1, 0x0416, 0x4E2D, 0x2028, 0x1F600]))
+    users = ["".join(chance.choices(signs, k=chance.randint(1, 40))) for _ in range(300)] + [str(n) for n in range(100)]
+    many = [HALVES, THREE, TENTHS, experiment(a=0, b=1e-9, c=2e-9), experiment("salt", **{"1": 1, "10": 1, "2": 3})]
+    asked = [(arms, user) for arms in many for user in users]
+    assert elsewhere(asked) == [arms.group_of(user) for arms, user in asked]
+
+
+def test_the_reference_is_short_enough_to_be_copied() -> None:
+    lines = REFERENCE.read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line and not line.startswith(("//", "/**"))]) <= 17
 
 
 @pytest.mark.parametrize("arms", [HALVES, THREE, TENTHS])
@@ -95,6 +128,26 @@ def test_a_weight_that_grows_moves_users_into_that_group_only_and_as_few_as_can_
     assert moved.keys() == {("a", "b"), ("c", "b")}
     share = 6 / 13 - 3 / 10  # what b gained
     assert abs(sum(moved.values()) - n * share) < 4 * math.sqrt(n * share * (1 - share))
+
+
+@given(st.tuples(*[st.integers(1, 9)] * 3), st.tuples(*[st.integers(1, 9)] * 3))
+def test_a_user_moves_only_into_a_group_whose_weight_has_grown_more_than_that_of_their_own(
+    old: tuple[int, int, int], new: tuple[int, int, int]
+) -> None:
+    """As few as the hash allows: nobody moves between groups whose weights have kept their proportion."""
+    before, after = (experiment("salt", **dict(zip("abc", weights, strict=True))) for weights in (old, new))
+    grown = {name: now / then for name, then, now in zip("abc", old, new, strict=True)}
+    for user in map(str, range(200)):
+        here, there = before.group_of(user), after.group_of(user)
+        assert here == there or grown[there] > grown[here]
+
+
+def test_a_weight_that_grows_at_the_cost_of_the_other_moves_what_it_gains_and_no_more() -> None:
+    before, after = experiment(control=9, treatment=1), experiment(control=7, treatment=3)
+    n = 20_000
+    moves = Counter((before.group_of(str(user)), after.group_of(str(user))) for user in range(n))
+    assert ("treatment", "control") not in moves
+    assert abs(moves["control", "treatment"] - n * 0.2) < 4 * math.sqrt(n * 0.2 * 0.8)
 
 
 def test_another_salt_assigns_independently() -> None:
@@ -320,3 +373,104 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_an_experiment_in_which_nobody_can_win_is_refused() -> None:
     with pytest.raises(ExperimentError, match="expected a group with a weight above 0"):
         experiment(a=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "states"),
+    [
+        (None, None, ["in force"] * 4),
+        ("2023-W10", None, ["to come", "in force", "in force", "in force"]),
+        (None, "2023-W10", ["in force", "in force", "past", "past"]),
+        ("2023-W10", "2023-W11", ["to come", "in force", "in force", "past"]),
+    ],
+)
+def test_an_experiment_is_to_come_in_force_and_then_past(
+    first: str | None, last: str | None, states: list[str]
+) -> None:
+    arms = replace(HALVES, first_week=week(first) if first else None, last_week=week(last) if last else None)
+    assert [arms.state(week(f"2023-W{n:02}")) for n in (9, 10, 11, 12)] == states
+
+
+# A change of the file, with counters in a real Redis
+
+
+def test_a_change_within_a_counted_week_stops_every_partition_that_has_it_and_says_what_to_do(
+    counted: Counted, written: Write
+) -> None:
+    """Nothing is counted under it; with the file set back, counting goes on."""
+    before = [stored(counted.store, p) for p in range(PARTITIONS)]
+    counted.send((0, None, play(1.9)), (1, None, play(1.9)))
+    edited = counted.other(EXPERIMENT_FILE=str(written(GOOD.replace("W12", "W11"))))
+    stopped = edited.consume().stopped
+    assert stopped.keys() == {0, 1}
+    for reason in stopped.values():
+        assert re.search(
+            "week 2023-W.. was counted under experiment [0-9a-f]{16}, the experiment file now says", reason
+        )
+        assert "An experiment changes only where a week begins: set the file back for this week, or count" in reason
+    assert [stored(counted.store, p) for p in range(PARTITIONS)] == before
+    assert counted.consume().stopped == {}
+    assert [stored(counted.store, p) for p in range(PARTITIONS)] != before
+
+
+NOW = """
+[[experiment]]
+name = "now"
+salt = "s"
+groups.control = { weight = 1, model = "naive" }
+groups.treatment = { weight = 1, model = "linear" }
+"""
+NEXT = """
+[[experiment]]
+name = "next"
+salt = "other"
+first_week = "2023-W26"
+groups.left = { weight = 1, model = "linear" }
+groups.right = { weight = 2, model = "naive" }
+"""
+
+
+def test_an_experiment_that_begins_next_week_leaves_this_weeks_counts_and_lists_alone(
+    embedded_stack: Embedded, prefix: str, written: Write, tmp_path: Path
+) -> None:
+    """The week that is open is counted on as it was; the first list of the new groups is for their own week."""
+    file = {"HITPARADE_EXPERIMENT_FILE": str(written(NOW))}
+    with staged(embedded_stack.kafka, embedded_stack.redis_url, prefix, tmp_path, **file) as stage:
+        stage.catalogue("a", "b")
+        for n in range(20, 26):
+            stage.send(*(plays(n, {"a": 2, "b": n - 19}, str(user)) for user in range(9)))
+        stage.count()
+        stage.weekly_run().run(stage.triggers.fire(chart_week(24), "manual"))
+        before, lists = groups_of(stage), stage.lists("control") + stage.lists("treatment")
+        assert {listed.week for listed in lists} == {"2023-W25"}
+
+        written(NOW.replace('"s"', '"s"\nlast_week = "2023-W25"') + NEXT)
+        stage.send(*(plays(25, {"b": 1}, str(user)) for user in range(9)))
+        stage.count()
+        stage.weekly_run().run(stage.triggers.fire(chart_week(24), "manual"))
+        assert stage.lists("control")[-1:] + stage.lists("treatment")[-1:] == lists, "the same ids and revisions"
+        after = groups_of(stage)
+        assert {name: n for name, n in after.items() if name[0] < "2023-W25"} == {
+            name: n for name, n in before.items() if name[0] < "2023-W25"
+        }
+        assert after.keys() == before.keys()
+        n_more = {group: after["2023-W25", group] - before["2023-W25", group] for group in ("control", "treatment")}
+        members = Counter(experiment("s", control=1, treatment=1).group_of(str(user)) for user in range(9))
+        assert n_more == members
+
+        stage.send(*(plays(26, {"a": 1}, str(user)) for user in range(9)))
+        stage.count()
+        stage.weekly_run().run(stage.triggers.fire(chart_week(25), "manual"))
+        assert {listed.week for group in ("left", "right") for listed in stage.lists(group)} == {"2023-W26"}
+        assert {group for name, group in groups_of(stage) if name == "2023-W26"} == {"left", "right"}
+        assert stage.lists("control")[-1:] + stage.lists("treatment")[-1:] == lists
+
+
+def groups_of(stage: Stage) -> dict[tuple[str, str], int]:
+    """The plays of every group and week that Redis has."""
+    reader = wiring.counter_reader(stage.settings)
+    found: Counter[tuple[str, str]] = Counter()
+    for kept in reader.standing().kept():
+        for _, group, n_plays, *_ in reader.at_one_instant(kept):
+            found[kept.name, group] += n_plays
+    return dict(found)

@@ -427,14 +427,47 @@ def test_evaluations_stand_beside_naives_for_the_same_week(empty: Stage, capsys:
 
 def test_experiments_are_those_of_the_file(looking: Stage, capsys: Capture) -> None:
     rows = [
-        {"experiment": "e", "first_week": None, "last_week": None, "group": group, "weight": weight, "model": model}
-        for group, weight, model in (("control", 1.0, "naive"), ("treatment", 1.0, "linear"))
+        {"experiment": "e", "state": "in force", "first_week": None, "last_week": None, "group": group, "model": model}
+        | {"weight": 1.0}
+        for group, model in (("control", "naive"), ("treatment", "linear"))
     ]
     ended = run(capsys, "experiments", "--json")
     assert ended.rows() == rows
     table = run(capsys, "experiments")
     assert (table.code, table.err) == (0, "")
     assert "treatment" in table.out
+    assert table.out.splitlines()[0].strip() == "Experiments in week 2023-W25"
+
+
+def test_each_experiment_is_past_in_force_or_to_come_by_stream_time_or_in_a_week(
+    looking: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Where none is in force, everyone is in one group: that is said too."""
+    bounds = {"one": ("2023-W01", "2023-W20"), "two": ("2023-W23", "2023-W25"), "three": ("2023-W30", "2023-W31")}
+    tables = [
+        f'[[experiment]]\nname = "{name}"\nsalt = "{name}"\nfirst_week = "{first}"\nlast_week = "{last}"\n'
+        'groups.a = { weight = 1, model = "naive" }\n'
+        for name, (first, last) in bounds.items()
+    ]
+    (tmp_path / "e.toml").write_text("".join(tables))
+    monkeypatch.setenv("HITPARADE_EXPERIMENT_FILE", str(tmp_path / "e.toml"))
+
+    def states(*arguments: str) -> dict[str, str]:
+        return {row["experiment"]: row["state"] for row in run(capsys, "experiments", "--json", *arguments).rows()}
+
+    assert states() == {"one": "past", "two": "in force", "three": "to come"}
+    assert states("--week", "2023-W20") == {"one": "in force", "two": "to come", "three": "to come"}
+    between = {"one": "past", "two": "past", "three": "to come", "none": "in force"}
+    assert states("--week", "2023-W29") == between
+    assert states("--week", "2023-W32") == {"one": "past", "two": "past", "three": "past", "none": "in force"}
+
+
+def test_before_anything_is_counted_experiments_are_listed_without_a_state(empty: Stage, capsys: Capture) -> None:
+    ended = run(capsys, "experiments", "--json")
+    assert {row["state"] for row in ended.rows()} == {None}
+    assert "which experiment is in force is not known without a --week: nothing has been counted yet" in ended.err
+    assert {row["state"] for row in run(capsys, "experiments", "--json", "--week", "2023-W24").rows()} == {"in force"}
+    assert run(capsys, "experiments").out.splitlines()[0].strip() == "Experiments"
 
 
 def test_the_experiment_in_force_in_a_week(
@@ -444,7 +477,8 @@ def test_the_experiment_in_force_in_a_week(
     monkeypatch.setenv("HITPARADE_EXPERIMENT_FILE", str(tmp_path / "e.toml"))
     assert {row["experiment"] for row in run(capsys, "experiments", "--week", "2023-W30", "--json").rows()} == {"e"}
     before = run(capsys, "experiments", "--week", "2023-W29", "--json").rows()
-    assert [(row["group"], row["model"]) for row in before] == [("all", "linear")]
+    in_force = [(row["group"], row["model"]) for row in before if row["state"] == "in force"]
+    assert in_force == [("all", "linear")]
     (answer,) = run(capsys, "experiments", "assign", CONTROL, "--json").rows()
     assert (answer["week"], answer["group"]) == ("2023-W25", "all")
     (answer,) = run(capsys, "experiments", "assign", CONTROL, "--json", "--week", "2023-W31").rows()

@@ -60,9 +60,9 @@ def carefully() -> Iterator[None]:
 
 def ways(records: Sequence[Record], **changes: Any) -> tuple[int, int]:
     """How many runs of a log are counted together, and how many are not; in any case as the oracle counts."""
-    zone, kept = changes.get("event_zone", UTC), changes.get("weeks_kept", 12)
+    zone, kept, seen = changes.get("event_zone", UTC), changes.get("weeks_kept", 12), changes.get("exposures", False)
     with noting_ways() as found:
-        assert count(records, **changes) == recount(records, kept, chart=Chart(event_zone=zone))
+        assert count(records, **changes) == recount(records, kept, chart=Chart(event_zone=zone), exposures=seen)
     return found[True], found[False]
 
 
@@ -123,6 +123,15 @@ def test_a_run_with_anything_odd_in_it_is_counted_one_by_one(value: bytes | None
 
 def test_times_with_a_zone_and_without_are_not_counted_together() -> None:
     assert ways(log_of([wire(), wire(timestamp="2023-06-17T10:09:50Z")])) == ONE_BY_ONE
+
+
+@pytest.mark.parametrize(("exposures", "expected"), [(False, TOGETHER), (True, ONE_BY_ONE)])
+def test_a_run_with_an_exposure_is_counted_one_by_one_only_where_they_are_told_of(
+    exposures: bool, expected: tuple[int, int]
+) -> None:
+    seen = wire(event_type="exposure", track_id=None, week="2023-W24", group="even")
+    assert ways(log_of([play(0), seen]), exposures=exposures) == expected
+    assert ways(log_of([play(0), wire(event_type="advertisment")]), exposures=exposures) == TOGETHER
 
 
 @pytest.mark.parametrize(("oldest", "expected"), [(1, TOGETHER), (0.99, ONE_BY_ONE)])
@@ -267,11 +276,12 @@ def test_the_fast_way_and_the_careful_one_are_the_slow_oracles() -> None:
     ends: Counter[str] = Counter()
 
     @settings(max_examples=1500, deadline=None)
-    @given(st.integers(0, 2**64), WHERE, st.lists(st.integers(0, 40), max_size=4), MOST, KEPT)
-    def law(seed: int, where: Where, borders: list[int], most: int, weeks_kept: int) -> None:
+    @given(st.integers(0, 2**64), WHERE, st.lists(st.integers(0, 40), max_size=4), MOST, KEPT, st.booleans())
+    def law(seed: int, where: Where, borders: list[int], most: int, weeks_kept: int, exposures: bool) -> None:
         log = any_log(random.Random(seed))
         changes: dict[str, Any] = {"event_zone": where.event_zone, "calendar": where.calendar, "weeks_kept": weeks_kept}
-        expected = recount(log, weeks_kept, chart=where.chart)
+        changes["exposures"] = exposures
+        expected = recount(log, weeks_kept, chart=where.chart, exposures=exposures)
         within = [border for border in borders if border <= log[-1].offset]
         with noting_ways() as found:
             assert count(log, within, most, **changes) == expected
@@ -283,5 +293,5 @@ def test_the_fast_way_and_the_careful_one_are_the_slow_oracles() -> None:
 
     law()
     assert min(met[True], met[False]) > 500, "both ways are taken"
-    assert ends.keys() == {*OUTCOMES, *(f"dead:{cause}" for cause in CAUSES)}
+    assert ends.keys() == {*OUTCOMES, "exposure", *(f"dead:{cause}" for cause in CAUSES)}
     assert min(ends.values()) > 20, "every event's end is met"

@@ -290,7 +290,15 @@ def test_an_interrupted_rebuild_is_gone_on_with(counted: Counted, command: Comma
 
 
 @pytest.mark.parametrize(
-    "setting", ["SLICES=3", "WEEKS_KEPT=5", "FUTURE_TOLERANCE_S=9", "EVENT_TIME_ZONE=Asia/Tokyo", "DUPLICATE_HOURS=1"]
+    "setting",
+    [
+        "SLICES=3",
+        "WEEKS_KEPT=5",
+        "FUTURE_TOLERANCE_S=9",
+        "EVENT_TIME_ZONE=Asia/Tokyo",
+        "DUPLICATE_HOURS=1",
+        "EXPOSURES=true",
+    ],
 )
 def test_what_was_rebuilt_under_other_rules_is_begun_anew(counted: Counted, command: Command, setting: str) -> None:
     interrupt(counted)

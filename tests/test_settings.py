@@ -184,10 +184,16 @@ def test_a_file_that_is_not_text_is_refused_without_showing_it(tmp_path: Path) -
     assert "geheim" not in error
 
 
-def test_the_settings_of_parts_that_do_not_exist_yet_may_be_set_and_no_others() -> None:
-    later = {"HTTP_HOST": "x", "HTTP_PORT": "x", "METRICS_PORT": "x", "API_TOKEN": "x", "API_TOKEN_FILE": "/nowhere"}
-    assert read(**later) == Settings.from_env({})
-    assert len(errors(HTTP_PORTS="1", API_TOKENS="1", METRICS="1")) == 3
+def test_a_token_is_a_secret_and_not_a_short_one() -> None:
+    (error,) = errors(API_TOKEN="geheim")
+    assert error == "HITPARADE_API_TOKEN: Value should have at least 8 items after validation, not 6, found ***"
+    assert read(API_TOKEN="geheim geheim").shown("api_token") == "***"
+
+
+def test_the_service_is_told_where_to_listen_and_how_much_to_take() -> None:
+    wrong = {"HTTP_PORT": "x", "HTTP_DATA": "maybe", "HTTP_MAX_BODY_MB": "0", "METRICS_PORT": "65536"}
+    assert [error.partition(":")[0] for error in errors(**wrong)] == [f"HITPARADE_{name}" for name in wrong]
+    assert read(HTTP_HOSTS="", METRICS_PORT="").http_hosts is None
 
 
 def test_what_names_the_servers_of_tests_is_no_setting() -> None:

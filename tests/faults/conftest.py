@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from features.fence import OUTCOMES
+from features.fence import OPTIONAL, OUTCOMES
 from hitparade.processes import leash
 from tests.faults.servers import Broker, Redis, three_brokers
 from tests.faults.world import Verdict, World
@@ -148,7 +148,7 @@ def verdict_of(report: pytest.TestReport) -> Verdict | None:
     parts: list[Any] = [value for name, value in report.user_properties if name == "verdict"]
     if not parts:
         return None
-    outcomes = {name: sum(part["outcomes"].get(name, 0) for part in parts) for name in OUTCOMES}
+    outcomes = {name: sum(part["outcomes"].get(name, 0) for part in parts) for name in (*OUTCOMES, *OPTIONAL)}
     return Verdict(sum(part["events"] for part in parts), outcomes, sum(part["difference"] for part in parts))
 
 

@@ -24,7 +24,7 @@ from tests.builders_weekly import Stage
 from tests.faults.conftest import NewWorld
 from tests.faults.known import FIRST, known_log
 from tests.faults.servers import Broker, Redis
-from tests.faults.truth import group_of
+from tests.faults.truth import group_of, truth_of
 from tests.faults.weeks import Rule, name_of
 from tests.faults.world import SALT, WEEKS_KEPT, WEIGHTS, World
 
@@ -103,6 +103,31 @@ def test_every_poison_comes_alone_and_in_an_array(world: World, seed: int) -> No
     causes = {name for name, n in verdict.outcomes.items() if n > 10}
     assert causes >= {"dead:json", "dead:event_type", "dead:track_id", "dead:user_id", "dead:timestamp", "counted"}
     assert len(found) > len(fits) > 450
+
+
+@pytest.mark.full
+def test_who_has_seen_a_list_is_told_among_all_that_comes_from_the_field(
+    new_world: NewWorld, broker: Broker, redis: Redis, seed: int
+) -> None:
+    """A consumer is killed in mid-log; the counters are those of the same log without an exposure."""
+    world = new_world(broker.address, redis, settings_={"EXPOSURES": "true"})
+    draw = random.Random(seed)
+    for first in range(0, 8000, 2000):
+        world.fill(2000)
+        weeks = [first / 1000 + draw.choice((0, 0.1, -8)) for _ in range(200)]
+        named: dict[str, Any] = {"event_type": "exposure", "track_id": None, "week": "2023-W20"}
+        groups = ("control", "treatment", "")
+        seen = [event(FIRST + n * WEEK, **named, user_id=draw.randrange(60), group=draw.choice(groups)) for n in weeks]
+        for partition in range(4):
+            world.send(*seen[partition:100:4], array(*seen[100 + partition :: 4]), partition=partition)
+    killed = world.consumer()
+    world.await_decided(1000)
+    killed.kill()
+    counted(world)
+    verdict = world.check(lists=False)
+    assert min(verdict.outcomes[name] for name in ("exposure", "dead:exposure", "late")) > 30
+    without = [truth_of(records, WEEKS_KEPT, SALT, WEIGHTS) for records in world.read_back().values()]
+    assert [totals.counts for totals in without] == [world.truth(log).counts for log in world.read_back().values()]
 
 
 @pytest.mark.full

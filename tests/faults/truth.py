@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from tests.oracle import Totals, recount
 
+OUTCOMES = ("counted", "late", "dead", "ignored")
 BUCKET = re.compile(r"\{hp:.+:(\d+)\}:week:(\d{4}-W\d\d):\d+")
 
 Counts = dict[tuple[str, str, str], tuple[int, int, int]]
@@ -106,7 +107,7 @@ def difference(truth: Totals, found: Standing) -> int:
     for at in expected.keys() | found.counts.keys():
         pairs = zip(expected.get(at, (0, 0, 0)), found.counts.get(at, (0, 0, 0)), strict=True)
         wrong += sum(abs(want - have) for want, have in pairs)
-    causes = {name for name in found.fence if name.startswith("dead:")} | {"counted", "late", "dead", "ignored"}
+    causes = {name for name in found.fence if name.startswith("dead:")} | {*OUTCOMES, "exposure"}
     return wrong + sum(abs(truth.outcomes[name] - found.tally(name)) for name in causes | set(truth.outcomes))
 
 
@@ -120,6 +121,8 @@ def identities(records: Sequence[Any]) -> set[tuple[str, str, int, int, int, byt
     return found
 
 
-def truth_of(log: Sequence[Any], weeks_kept: int, salt: str, weights: Mapping[str, float]) -> Totals:
+def truth_of(
+    log: Sequence[Any], weeks_kept: int, salt: str, weights: Mapping[str, float], exposures: bool = False
+) -> Totals:
     """The recount of one partition's records."""
-    return recount(log, weeks_kept, group_of=lambda user: group_of(salt, weights, user))
+    return recount(log, weeks_kept, group_of=lambda user: group_of(salt, weights, user), exposures=exposures)

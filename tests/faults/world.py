@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 from redis import Redis as Client
 
 from consumers.playlists import PlaylistLog
-from features.fence import OUTCOMES
+from features.fence import OPTIONAL, OUTCOMES
 from features.topics import Topics
 from hitparade.settings import Settings
 from producers.publisher import Message, Publisher
@@ -66,7 +66,8 @@ class Verdict:
     problems: Sequence[str] = ()
 
     def __str__(self) -> str:
-        outcomes = ", ".join(f"{self.outcomes.get(name, 0):,} {name}" for name in OUTCOMES)
+        named = [*OUTCOMES, *(name for name in OPTIONAL if self.outcomes.get(name))]
+        outcomes = ", ".join(f"{self.outcomes.get(name, 0):,} {name}" for name in named)
         return f"{self.events:,} events in: {outcomes}, difference: {self.difference:,}"
 
 
@@ -233,7 +234,8 @@ class World:
 
     def n_decided(self) -> int:
         """How many events the tallies add up to, so far."""
-        fences = [self.client.hmget(f"{{hp:{self.topic}:{p}}}:fence", *OUTCOMES) for p in range(self.n_partitions)]
+        keys = [f"{{hp:{self.topic}:{p}}}:fence" for p in range(self.n_partitions)]
+        fences = [self.client.hmget(key, *OUTCOMES, *OPTIONAL) for key in keys]
         return sum(int(tally or 0) for fence in fences for tally in fence)
 
     def await_decided(self, n_events: int, timeout_s: float = 40) -> None:
@@ -275,12 +277,12 @@ class World:
         found = self.standings()
         truth = {p: self.truth(records) for p, records in by_partition.items()}
         outcomes: Counter[str] = sum((totals.outcomes for totals in truth.values()), Counter())
-        n_events = sum(outcomes[name] for name in OUTCOMES)
+        n_events = sum(outcomes[name] for name in (*OUTCOMES, *OPTIONAL))
         problems = []
         for partition, totals in truth.items():
             standing = found.get(partition, Standing({}))
-            decided = sum(standing.tally(name) for name in OUTCOMES)
-            read = sum(totals.outcomes[name] for name in OUTCOMES)
+            decided = sum(standing.tally(name) for name in (*OUTCOMES, *OPTIONAL))
+            read = sum(totals.outcomes[name] for name in (*OUTCOMES, *OPTIONAL))
             if decided != read:
                 problems.append(f"partition {partition}: {read} events read, the tallies add up to {decided}")
             if standing.next_offset != ends[partition]:
@@ -311,7 +313,7 @@ class World:
         """The recount of one partition's records."""
         if self.recount is not None:
             return self.recount(records)
-        return truth_of(records, self.settings.weeks_kept, SALT, WEIGHTS)
+        return truth_of(records, self.settings.weeks_kept, SALT, WEIGHTS, self.settings.exposures)
 
     def _set_aside(self, truth: Mapping[int, Totals]) -> dict[str, set[Any]]:
         found: dict[str, set[Any]] = {"late": set(), "dead": set()}

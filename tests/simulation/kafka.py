@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from kafka import TopicPartition
@@ -93,6 +94,9 @@ class _State:
 
 class Client:
     """A consumer: a member of the group where it has a group_id."""
+
+    config: Mapping[str, Any] = MappingProxyType({"api_version": (3, 9)})
+    """Whose joins a stop waits for."""
 
     def __init__(self, world: World, **settings: Any) -> None:
         self.world = world

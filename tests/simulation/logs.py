@@ -37,6 +37,8 @@ class Log:
     records: tuple[Record | None, ...]
     hours: int
     """For how long the ids of events are remembered; 0: not at all."""
+    exposures: bool
+    """Whether who has seen a list is told of."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def truth(log: Log, end: int, began: int = 0, lost: tuple[Range, ...] = ()) -> T
         TOLERANCE,
         topic=TOPIC,
         duplicate_hours=log.hours,
+        exposures=log.exposures,
     )
     counts = {bucket: tuple(found) for bucket, found in totals.counts.items()}
     outcomes = totals.outcomes + Counter(lost=sum(stop - start for start, stop in lost))
@@ -67,18 +70,29 @@ def truth(log: Log, end: int, began: int = 0, lost: tuple[Range, ...] = ()) -> T
 
 def rules_of(number: int) -> Rules:
     """What the logs of this number are counted by."""
-    return rules(weeks_kept=WEEKS_KEPT, future_tolerance=TOLERANCE, topic=TOPIC, duplicate_hours=_hours_of(number))
+    return rules(
+        weeks_kept=WEEKS_KEPT,
+        future_tolerance=TOLERANCE,
+        topic=TOPIC,
+        duplicate_hours=_hours_of(number),
+        exposures=_has_exposures(number),
+    )
 
 
 def _hours_of(number: int) -> int:
     return 24 * (number % 2)
 
 
+def _has_exposures(number: int) -> bool:
+    return number % 4 > 1
+
+
 @lru_cache(maxsize=64)
 def known_logs(number: int, topic: int) -> tuple[Log, ...]:
     """The logs of a topic's partitions; the same number and another topic is what a topic created anew holds."""
     chance, hours = random.Random(f"log {number} {topic}"), _hours_of(number)
-    return tuple(Log(_records(chance, hours > 0), hours) for _ in range(MOST_PARTITIONS))
+    exposures = _has_exposures(number)
+    return tuple(Log(_records(chance, hours > 0), hours, exposures) for _ in range(MOST_PARTITIONS))
 
 
 def _records(chance: random.Random, has_ids: bool) -> tuple[Record | None, ...]:
@@ -114,11 +128,13 @@ def _with(record: Record, value: bytes | None, headers: Sequence[tuple[str, byte
 
 def _event(chance: random.Random, weeks: float, has_ids: bool) -> bytes:
     weeks -= chance.choice((0, 0, 0, 0.01, 1, 2, 3, 5, -0.5))
-    changes = {"event_id": chance.randint(1, 6)} if has_ids and chance.random() < 0.5 else {}
+    changes: dict[str, object] = {"event_id": chance.randint(1, 6)} if has_ids and chance.random() < 0.5 else {}
+    when, kinds = (MONDAY + weeks * WEEK).isoformat(), ("play", "play", "skip", "like", "exposure")
+    changes |= {"week": "2023-W24", "group": "" if round(100 * weeks) % 5 == 0 else "even"}
     return wire(
-        timestamp=(MONDAY + weeks * WEEK).isoformat(),
+        timestamp=when,
         track_id=chance.choice("ab"),
         user_id=chance.choice(("u", "uu")),
-        event_type=chance.choice(("play", "play", "skip", "like", "advertisement")),
+        event_type=chance.choice(kinds),
         **changes,
     )
