@@ -116,7 +116,8 @@ class Confluent:
 
     def _on_error(self, error: KafkaError) -> None:
         """Brokers come and go, and librdkafka finds them again: what is noted is told only if that is all there is."""
-        self._trouble = error
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or self._trouble is None:  # which says less than why
+            self._trouble = error
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         consumer.assign([])

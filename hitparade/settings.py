@@ -151,8 +151,8 @@ class Settings(BaseModel):
     data_dir: Path = Field(Path("data"), description="history, runs and models")
     data_url: Annotated[SecretStr, AfterValidator(_data_url)] | None = Field(
         None,
-        description="object storage by which machines share the data folder: `s3://…`, `gs://…`, `abfs://…`, or "
-        "`file://…` (or `…_FILE`)",
+        description="object storage by which machines share the data folder: `s3://BUCKET/FOLDER`, also `gs:`, "
+        "`abfs:`, `file:` (or `…_FILE`)",
     )
     experiment_file: Path | None = Field(None, description="experiments, TOML; without it linear against neural")
     http_host: str = Field(

@@ -196,7 +196,8 @@ def test_a_look_that_fails_is_logged_told_and_tried_again(stage: Stage, caplog: 
 def test_it_is_told_who_has_come_and_who_has_gone(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="service.watcher")
     watching(stage, "they are being read").look()
-    told = [record.getMessage().partition(", after")[0] for record in caplog.records]
+    records = [record for record in caplog.records if record.name == "service.watcher"]
+    told = [record.getMessage().partition(", after")[0] for record in records]
     assert told == ["kafka: all is well", "redis: all is well"]
 
 
