@@ -6,15 +6,19 @@ import threading
 import time
 from datetime import UTC, datetime
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hitparade import output, wiring
 from hitparade.errors import OutputError, UsageError
+from hitparade.experimental import fields_of
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings, zone
+from models.experiments import ExperimentError
 
 if TYPE_CHECKING:
     from producers.kafka import Sent
+    from producers.simulator import Simulation
 
 
 def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -59,23 +63,12 @@ def produce_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
 def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
     """Simulate into files, into Kafka, or into Kafka at the pace of the clock."""
     from producers import simulator
-    from producers.climates import CLIMATES
     from producers.sessions import send_sessions
     from producers.tracks import send_tracks
 
-    start = parse_week(settings, arguments.start)
-    try:
-        simulation = simulator.Simulation(
-            arguments.weeks,
-            arguments.users,
-            arguments.tracks,
-            arguments.seed,
-            start,
-            settings.calendar,
-            CLIMATES[arguments.catalogue],
-        )
-    except ValueError as cause:
-        raise UsageError(str(cause)) from cause
+    simulation = _simulation(settings, arguments)
+    if arguments.truth:
+        _write_truth(simulation, arguments.truth)
     if arguments.out:
         try:
             with output.progress("events written") as advance:
@@ -97,3 +90,37 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
             events, settings.kafka, settings.topics.sessions, batch=1 if arguments.live else 25, progress=advance
         )
     return _sent(sent, threading.Event() if arguments.live else stop)  # a live service has no end to be cut off
+
+
+def _simulation(settings: Settings, arguments: argparse.Namespace) -> "Simulation":
+    """What the options ask for; a live one begins with the present week."""
+    from producers.climates import CLIMATES
+    from producers.simulator import Simulation
+
+    start = parse_week(settings, arguments.start)
+    if arguments.live:
+        start = settings.calendar.week_of(datetime.now(UTC))
+    try:
+        return Simulation(
+            arguments.weeks,
+            arguments.users,
+            arguments.tracks,
+            arguments.seed,
+            start,
+            settings.calendar,
+            CLIMATES[arguments.catalogue],
+            **fields_of(settings, arguments),
+        )
+    except ExperimentError:
+        raise
+    except ValueError as cause:
+        raise UsageError(str(cause)) from cause
+
+
+def _write_truth(simulation: "Simulation", file: Path) -> None:
+    from producers.truth import write_truth
+
+    try:
+        write_truth(simulation, file)
+    except OSError as cause:
+        raise OutputError(f"{file} cannot be written: {cause.strerror or cause}") from cause

@@ -1,7 +1,8 @@
 """Listeners with habits: when they listen, what they like, and whose fans they are."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 
@@ -11,6 +12,7 @@ from producers.chance import between, normal, pick, share, stream
 FIRST_USER = 101
 WEEKDAYS = (0.9, 0.9, 0.95, 1.0, 1.25, 1.3, 1.05)
 SHARE_OF_PREMIUM = 0.45
+MOST_SESSIONS = 200.0  # a week: seven hours of every day
 FAVOURITES = 3  # artists of whom a listener is a fan, at most
 
 
@@ -54,3 +56,13 @@ def _listener(rng: Random, of_fans: Random, user_id: int, artists: list[list[int
         artists=tuple({pick(of_fans, loved) for _ in range(FAVOURITES)}) if loved else (),
         loyalty=loyalty,
     )
+
+
+def skewed(seed: int, listeners: Sequence[Listener], skew: float) -> list[Listener]:
+    """The same listeners, more unlike in how often they listen: by a log-normal factor of this deviation, mean 1."""
+    rng = stream(seed, "skew")
+    factors = [math.exp(normal(rng, -skew * skew / 2, skew)) for _ in listeners]
+    return [
+        replace(listener, sessions_a_week=min(MOST_SESSIONS, listener.sessions_a_week * factor))
+        for listener, factor in zip(listeners, factors, strict=True)
+    ]

@@ -3,71 +3,28 @@
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from random import Random
-from typing import Any
 
-from features.weeks import Calendar, ChartWeek
-from producers.catalogue import HiddenTrack, make_catalogue
+from features.weeks import ChartWeek
+from producers.catalogue import HiddenTrack
 from producers.chance import stream
-from producers.choices import Charts, expected_plays, make_charts
-from producers.climates import CLIMATES, Climate
-from producers.drift import hidden_rates
-from producers.listeners import Listener, make_listeners
+from producers.damage import TimedLine, bots_listening, in_transit
+from producers.listeners import FIRST_USER
 from producers.listening import Happening, week_of_listening
+from producers.truth import lists, write_truth
+from producers.world import World
 
 SHARE_OF_WHOLE_SECONDS = 0.05
 LONGEST_SLEEP_S = 1.0
 
-TimedLine = tuple[datetime, bytes]
 
-
-@dataclass(frozen=True)
-class Simulation:
-    """So many users listening to so many tracks for so many chart weeks."""
-
-    weeks: int
-    users: int
-    tracks: int
-    seed: int
-    start: ChartWeek
-    calendar: Calendar = field(default_factory=Calendar)
-    climate: Climate = CLIMATES["mixed"]
-
-    def __post_init__(self) -> None:
-        for name, value in (("weeks", self.weeks), ("users", self.users), ("tracks", self.tracks)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
-        if not 1900 <= self.start.first_day.year <= 9000:
-            raise ValueError(f"start is {self.start}; expected a week of the years 1900 to 9000")
-
-    def chart_weeks(self) -> list[ChartWeek]:
-        """The simulated weeks, oldest first."""
-        return [self.start.after(n) for n in range(self.weeks)]
-
-    def catalogue(self) -> list[dict[str, Any]]:
-        """Every track as the topic has it, those that come out in later weeks included."""
-        return [dict(track.record) for track in self._catalogue]
-
-    def rates(self, week: ChartWeek) -> dict[str, float]:
-        """How many plays each track gets in a week, in the mean over chance: all that can be known before it.
-
-        It is of the sessions that begin in the week; less than one play in a thousand comes after the week's end.
-
-        Raises:
-            ValueError: the week is not simulated.
-        """
-        weeks = self.chart_weeks()
-        if week not in weeks:
-            raise ValueError(f"week {week} is not simulated; expected {weeks[0]} to {weeks[-1]}")
-        n = weeks.index(week)
-        rates = expected_plays(self._listeners, self._catalogue, self._rates[n], self._charts(n))
-        return {track.record["id"]: rate for track, rate in zip(self._catalogue, rates, strict=True)}
+class Simulation(World):
+    """The events of a world, week by week."""
 
     def events(self) -> Iterator[bytes]:
         """The lines of all weeks in the order of event time."""
@@ -75,38 +32,55 @@ class Simulation:
             yield line
 
     def timed_events(self) -> Iterator[TimedLine]:
-        """Event time and line of every event, week by week; what runs on past the last week is left out."""
+        """When every event arrives, and its line; what happens after the last week is left out.
+
+        Unless some are late or come twice, they arrive when they happen.
+        """
+        lines = self._lines_in_event_time()
+        if not self.damage.is_in_transit:
+            return lines
+        return in_transit(lines, self.damage, stream(self.seed, "transit"))
+
+    def _lines_in_event_time(self) -> Iterator[TimedLine]:
         waiting: list[TimedLine] = []
-        first_session = 1
-        for n, week in enumerate(self.chart_weeks()):
+        for n, (week, happenings) in enumerate(self.happenings()):
             end = self.calendar.end(week)
-            happenings = self._listen(n, first_session)
-            first_session = max((h.session for h in happenings), default=first_session - 1) + 1
-            waiting += _lines(happenings, self.calendar.start(week), self._catalogue, stream(self.seed, "clocks", n))
+            waiting += _lines(happenings, self.calendar.start(week), self.hidden_tracks, stream(self.seed, "clocks", n))
             waiting.sort(key=itemgetter(0))
             n_before_end = bisect_left(waiting, end, key=itemgetter(0))
             yield from islice(waiting, n_before_end)
             del waiting[:n_before_end]
 
-    def _listen(self, n: int, first_session: int) -> list[Happening]:
-        rng = stream(self.seed, "week", n)
+    def happenings(self) -> Iterator[tuple[ChartWeek, list[Happening]]]:
+        """By week what happens in the sessions that begin in it, and is not lost; not in the order of time."""
+        first_session = 1
+        for n, week in enumerate(self.chart_weeks()):
+            happenings = self._listen(n, week, first_session)
+            first_session = max((h.session for h in happenings), default=first_session - 1) + 1
+            yield week, self._kept(week, happenings)
+
+    def _listen(self, n: int, week: ChartWeek, first_session: int) -> list[Happening]:
+        rng, charts = stream(self.seed, "week", n), self.charts(n)
         weekday = self.start.first_day.weekday()
-        return list(week_of_listening(rng, self._listeners, weekday, self._catalogue, self._charts(n), first_session))
+        found = list(
+            week_of_listening(
+                rng, self.listeners, weekday, self.hidden_tracks, charts, first_session, self.responses(week)
+            )
+        )
+        if self.damage.bots:
+            first_session = max((h.session for h in found), default=first_session - 1) + 1
+            playable = [place for tracks in self.charts(0).tracks for place in tracks]
+            found += bots_listening(self.seed, self.bots, self.hidden_tracks, playable, first_session)
+        return found
 
-    def _charts(self, n: int) -> Charts:
-        return make_charts(self._catalogue, self._rates[n], n)
-
-    @cached_property
-    def _catalogue(self) -> list[HiddenTrack]:
-        return make_catalogue(self.seed, self.tracks, self.weeks, self.start.first_day, self.climate)
-
-    @cached_property
-    def _listeners(self) -> list[Listener]:
-        return make_listeners(self.seed, self.users, self._catalogue, self.climate.loyalty)
-
-    @cached_property
-    def _rates(self) -> list[list[float]]:
-        return hidden_rates(self.seed, self._catalogue, self.chart_weeks(), self.climate)
+    def _kept(self, week: ChartWeek, happenings: list[Happening]) -> list[Happening]:
+        """Without what is lost; a bot is as likely to be lost as a listener."""
+        experiment = self.experiment(week)
+        if not self.damage.lost or self.damage.lost_group not in experiment.group_names:
+            return happenings
+        users = (*range(FIRST_USER, FIRST_USER + self.users), *self.bots)
+        lost = {user for user in users if self.damage.loses(self.seed, user, experiment.group_of(str(user)))}
+        return [happening for happening in happenings if happening.user not in lost]
 
 
 def _lines(
@@ -133,6 +107,7 @@ def track_lines(simulation: Simulation) -> Iterator[bytes]:
 def write(simulation: Simulation, folder: Path, progress: Callable[[int], None] = lambda n: None) -> int:
     """Write sessions.jsonl, tracks.jsonl and truth.jsonl (the expected plays, a line a week); return how many events.
 
+    Where there is an effect, damage or skew, also experiment.json, what is true of it, and lists.jsonl, the lists.
     Progress is told of every thousand events, and of the rest.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +115,9 @@ def write(simulation: Simulation, folder: Path, progress: Callable[[int], None] 
     with (folder / "truth.jsonl").open("w") as truth:
         for week in simulation.chart_weeks():
             truth.write(json.dumps({"week": week.name, "rates": simulation.rates(week)}) + "\n")
+    if not simulation.is_plain:
+        write_truth(simulation, folder / "experiment.json")
+        (folder / "lists.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lists(simulation)))
     n_events = 0
     with (folder / "sessions.jsonl").open("wb") as sessions:
         lines = simulation.events()
