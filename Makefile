@@ -11,7 +11,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[neural,service,experiments,embedded,confluent,dev]'
 	@touch $@
 
-.PHONY: help install demo test faults fuzz bench check format clean
+.PHONY: help install demo test faults fuzz bench contracts check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: $(INSTALLED) ## ask the HTTP service for what nobody would think of; N=500
 
 bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates, http, experiments), ONLY=all
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+contracts: $(INSTALLED) ## write docs/asyncapi.yaml and docs/schemas anew
+	$(BIN)/python -m producers.contracts
 
 check: $(INSTALLED) ## lint, format and types
 	$(BIN)/ruff check .
