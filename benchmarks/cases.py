@@ -186,11 +186,12 @@ def bots_case(seed: int, size: Size, winsorise: float) -> tuple[Found, Found]:
 
 
 def seen_case(seed: int, size: Size, treatment: Treatment) -> tuple[float, list[float]]:
-    """The relative effect on the primary metric: as reported over all weeks, and as reported of each week."""
+    """The relative effect on the primary metric as reported: over all weeks, and of each week where it fades."""
     case = drawn(seed, size, treatment)
     weeks = [
-        analyse([table], case.before, replace(case.plan(len(case.weeks)), weeks=(week.name,)))
-        for table, week in zip(case.weeks, case.chart_weeks(len(case.weeks)), strict=True)
+        analyse([table], case.before, replace(case.plan(1), weeks=(week.name,), one_look=True))
+        for table, week in zip(case.weeks, case.chart_weeks(size.weeks), strict=True)
+        if treatment.half_life
     ]
     return primary(case.report()).relative or 0.0, [primary(report).relative or 0.0 for report in weeks]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import TypeVar
 
 from benchmarks.cases import (
@@ -36,7 +36,7 @@ from producers.truth import against
 
 T = TypeVar("T")
 ALPHA = 0.05
-TIMES, FEW, FEWEST = 200, 50, 5  # experiments of a share, of a mean, and of events written and read again
+TIMES, FEW, FEWEST = 200, 100, 5  # experiments of a share, of a mean, and of events written and read again
 RATIO_USERS, SMALL_RATIO_USERS = 90_000, 2_000
 DAMAGED, UNDAMAGED = 100, 1000
 LEAST_CAUGHT = 0.99
@@ -169,6 +169,7 @@ def biased_rows(pool: ProcessPoolExecutor, size: Size) -> Iterator[Row]:
             "half_life": treatment.half_life,
             "contaminated": treatment.contaminated,
             "reported": round(fmean(whole for whole, _ in found), 4),
+            "error": round(stdev(whole for whole, _ in found) / FEW**0.5, 4),
             "reported_by_week": [round(fmean(week), 4) for week in zip(*(weeks for _, weeks in found), strict=True)],
             **{
                 key: round(fmean(truth[key] for truth in truths), 4) for key in ("true", "seen", "at_once", "last_week")

@@ -37,8 +37,8 @@ def proof(rows: dict[str, Row]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "| bias, relative effects on plays per active user | true | reported | by week |",
-        "| --- | --- | --- | --- |",
+        "| relative effects on plays per active user | of the list | as the groups differ | reported | by week |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, what in (
         ("novelty", "halves every week"),
@@ -46,7 +46,8 @@ def proof(rows: dict[str, Row]) -> str:
     ):
         row = rows[f"experiments:{name}"]
         weeks = ", ".join(map(_percent, row["reported_by_week"]))
-        lines.append(f"| {name}: {what} | {_percent(row['true'])} | {_percent(row['reported'])} | {weeks} |")
+        reported = f"{_percent(row['reported'])} ± {_percent(row['error'])}"
+        lines.append(f"| {name}: {what} | {_percent(row['true'])} | {_percent(row['seen'])} | {reported} | {weeks} |")
     return "\n".join(lines) + "\n"
 
 
