@@ -17,7 +17,7 @@ from importlib import import_module
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
 from secrets import token_hex
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol, TypeVar
 
 AHEAD = 4  # items a worker that are begun before the first result is taken: memory does not grow with the items
@@ -171,15 +171,35 @@ def _taken(done: _Done, advance: Advance) -> Any:
 def _for_a_child() -> Iterator[None]:
     """What is started inside has one thread for sums, and never gets the Ctrl-C of the terminal."""
     before = dict(os.environ)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(ONE_THREAD)
+    with _uninterrupted():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ.update(ONE_THREAD)
+        try:
+            yield
+        finally:
+            for name in ONE_THREAD:
+                os.environ.pop(name)
+            os.environ.update({name: before[name] for name in ONE_THREAD.keys() & before.keys()})
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end: it would leave a child that is being born, of which nobody knows yet, to itself.
+
+    A mask does not keep it away: another thread takes the signal, and the main one is interrupted all the same.
+    """
+    if current_thread() is not main_thread():  # where there is no interrupt
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        for name in ONE_THREAD:
-            os.environ.pop(name)
-        os.environ.update({name: before[name] for name in ONE_THREAD.keys() & before.keys()})
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _end_with_parent() -> None:

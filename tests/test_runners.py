@@ -10,12 +10,14 @@ from functools import partial
 from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from features import runners
 from features.runners import AHEAD, Advance, Runner, RunnerError, here, in_processes
 from tests.servers import ROOT, wait_until
 
@@ -200,3 +202,14 @@ def take_lock(path: Path) -> None:
         return True
 
     wait_until(is_free, 10, "the lock's holder to end")
+
+
+def test_ctrl_c_waits_until_a_child_that_is_being_born_is_known() -> None:
+    interrupt = Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    before, born = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), runners._for_a_child():
+        interrupt.start()
+        interrupt.join()
+        born.append("a child")
+    assert born == ["a child"]
+    assert signal.getsignal(signal.SIGINT) is before
