@@ -205,11 +205,16 @@ def take_lock(path: Path) -> None:
 
 
 def test_ctrl_c_waits_until_a_child_that_is_being_born_is_known() -> None:
-    interrupt = Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
-    before, born = signal.getsignal(signal.SIGINT), []
-    with pytest.raises(KeyboardInterrupt), runners._for_a_child():
-        interrupt.start()
-        interrupt.join()
-        born.append("a child")
+    before, born = signal.getsignal(signal.SIGINT), list[str]()
+
+    def interrupted() -> None:
+        interrupt = Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+        with runners._for_a_child():
+            interrupt.start()
+            interrupt.join()
+            born.append("a child")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert born == ["a child"]
     assert signal.getsignal(signal.SIGINT) is before
