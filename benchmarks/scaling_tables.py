@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from benchmarks.kept import LATEST, RESULTS
-from hitparade.capacity import Capacity, Client, Costs, Load, capacity
+from hitparade.arguments import Client
+from hitparade.capacity import Capacity, Costs, Load, capacity
 from hitparade.sizing import duration, size
 
 COUNTING = (

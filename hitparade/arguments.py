@@ -3,7 +3,9 @@
 import argparse
 import math
 import re
+from typing import Literal
 
+Client = Literal["kafka-python", "confluent-kafka"]
 BACKTESTED = ("naive", "linear", "neural")
 
 

@@ -5,9 +5,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
 
-Client = Literal["kafka-python", "confluent-kafka"]
+from hitparade.arguments import Client
+
 ROWS: Mapping[Client, str] = {"kafka-python": "count-kafka-python", "confluent-kafka": "count-confluent"}
 Costs = Mapping[str, Mapping[str, float]]
 """Figures by the row of the benchmarks that has them, and the figure's name there."""

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from features.topics import Topics
 from features.weeks import WEEKDAYS, Calendar
+from hitparade.arguments import Client
 
 PREFIX = "HITPARADE_"
 ADDRESS = re.compile(r"(?:[A-Z_]+://)?(?:[^\s:;/@\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -103,7 +104,7 @@ class Settings(BaseModel):
     )
     kafka_ssl_certfile: ExistingFile | None = Field(None, description="this client's certificate")
     kafka_ssl_keyfile: ExistingFile | None = Field(None, description="this client's key")
-    kafka_client: Literal["kafka-python", "confluent-kafka"] = Field(
+    kafka_client: Client = Field(
         "kafka-python",
         description="what counting reads Kafka with; `confluent-kafka` is faster, and an extra",
     )

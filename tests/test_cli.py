@@ -5,10 +5,11 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ import hitparade.pipeline
 from consumers.kafka import end_offsets
 from features.fence import OUTCOMES
 from hitparade import wiring
+from hitparade.commands.declaring import every
 from hitparade.embedded import Embedded
 from hitparade.output import Advance
 from hitparade.parser import build_parser
@@ -192,20 +194,14 @@ def test_ctrl_c_ends_with_130_and_no_word(monkeypatch: pytest.MonkeyPatch, capsy
 # Help
 
 
-def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                yield from every_parser(child)
-
-
-@pytest.mark.parametrize("parser", list(every_parser(build_parser())), ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", list(every(build_parser())), ids=lambda parser: parser.prog)
 def test_the_help_of_every_command_says_what_it_does_and_what_each_argument_is(
     parser: argparse.ArgumentParser,
 ) -> None:
     assert parser.description
     assert parser.format_help()
+    for example in re.findall(r"^  hitparade (.+)", parser.epilog or "", re.MULTILINE):
+        build_parser().parse_args(shlex.split(example, comments=True))
     for action in parser._actions:
         assert action.help or isinstance(action, argparse._SubParsersAction), action
     for action in parser._actions:
@@ -221,7 +217,7 @@ def test_every_command_of_the_design_that_exists_can_be_found(capsys: Capture) -
         "demo embedded topics produce simulate consume schedule trigger playlists counters why train models "
         "experiments evaluations export sizing drop config doctor"
     ).split():
-        assert re.search(rf"^    {command}\b", ended.out, re.MULTILINE), command
+        assert re.search(rf"^  {command}\b", ended.out, re.MULTILINE), command
 
 
 # Who does not answer

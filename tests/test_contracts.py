@@ -24,8 +24,8 @@ from features.reader import catalogue_of
 from features.topics import Topics
 from features.tracks import Track
 from hitparade import wiring
+from hitparade.commands.mending import LETTER_CAUSES
 from hitparade.embedded import Embedded
-from hitparade.parser import LETTER_CAUSES
 from hitparade.settings import Settings
 from producers import contracts
 from producers.playlists import Evaluation, Playlist
