@@ -9,7 +9,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import TopicWatch, available, build_consumer, end_offsets, leave
+from consumers.kafka import TopicWatch, available, build_consumer, end_offsets, leave, place_of
 from producers.kafka import KafkaConfig
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ class GroupReader:
         try:
             self._consumer.commit({at: OffsetAndMetadata(record.offset + 1, "", -1)}, timeout_ms=10_000)
         except KafkaError as cause:
-            log.warning("offset %d of %s is not committed: %r", record.offset, self.topic, cause)
+            told = record.offset, self.topic, cause
+            log.warning("offset %d of %s is not committed: %r", *told, extra=place_of(record))
 
     def has_read_everything(self) -> bool:
         """True when the group has committed up to the end of every partition, whoever did."""

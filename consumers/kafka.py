@@ -77,6 +77,11 @@ def addresses(kafka: KafkaConfig) -> str:
     return where if isinstance(where, str) else ",".join(where)
 
 
+def place_of(record: Any) -> dict[str, Any]:
+    """Where a record lies, as fields of a line that is logged of it."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+
+
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
     """What identifies a topic, and its partitions in ascending order."""

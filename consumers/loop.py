@@ -189,6 +189,7 @@ class Consumer:
                 "%s partition %d has given nothing for %.0f s: it stands at offset %d, its log goes on to %d (lag %d); "
                 "rebuilding the consumer",
                 *(self.source.topic, partition, self._watchdog.still_s(partition, now), position, end, end - position),
+                extra=self._place(partition, position),
             )
         if silent:
             self.n_stalls += len(silent)
@@ -209,12 +210,16 @@ class Consumer:
         """Move one span from Kafka into Redis; its last part is still on its way when this returns."""
         if self._applying and self._applying.partition == batch.partition:
             self._settle()
+        tallies: Counter[str] = Counter()
         for part in self.decide(batch, self._fences[batch.partition].stream_time):
             self._settle()
             if batch.partition not in self.source.positions:  # what came before was refused
                 return
             self.letters.send(batch.partition, part.set_aside)
             self._apply(batch.partition, part)
+            tallies += part.tallies
+        told = self.source.topic, batch.partition, batch.start, batch.end, dict(tallies)
+        log.debug("%s partition %d: offsets %d to %d are %s", *told, extra=self._place(batch.partition, batch.start))
 
     def _apply(self, partition: int, part: Part) -> None:
         """Send a part on its way; should it be refused, the fence tells where to go on."""
@@ -247,7 +252,7 @@ class Consumer:
             action()
         except Fenced as cause:
             self.n_fenced += 1
-            log.info("%s; reading the fence again", cause)
+            log.info("%s; reading the fence again", cause, extra=self._place(partition))
             self.source.wait(partition)
         except PASSING as cause:
             self._failing.add(partition)
@@ -257,7 +262,8 @@ class Consumer:
             raise
         except (TopicChanged, Stopped) as cause:
             reason = f"{cause}. {way_out(self.source.topic)}" if isinstance(cause, TopicChanged) else str(cause)
-            log.error("partition %d of %s is stopped: %s", partition, self.source.topic, reason)
+            told = partition, self.source.topic, reason
+            log.error("partition %d of %s is stopped: %s", *told, extra=self._place(partition))
             self.stopped[partition] = reason
             self.source.stop(partition)
 
@@ -275,6 +281,7 @@ class Consumer:
             log.warning(
                 "%s partition %d: Redis went back from offset %d to %d; counting again",
                 *(self.source.topic, partition, known, start),
+                extra=self._place(partition, start),
             )
         self._fences[partition] = fence
         self.stopped.pop(partition, None)
@@ -298,6 +305,11 @@ class Consumer:
                 f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
                 f"ends at {end}: the log was cut, or Redis is of another cluster. {way_out(self.source.topic)}"
             )
+
+    def _place(self, partition: int, offset: int | None = None) -> dict[str, object]:
+        """What a line that is logged of it is about: the partition, and the offset where it is of one."""
+        place: dict[str, object] = {"topic": self.source.topic, "partition": partition}
+        return place if offset is None else {**place, "offset": offset}
 
     @property
     def fences(self) -> Mapping[int, Fence]:

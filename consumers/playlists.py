@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 
-from consumers.kafka import TopicWatch, read_to_end
+from consumers.kafka import TopicWatch, place_of, read_to_end
 from producers.kafka import KafkaConfig
 from producers.playlists import Playlist
 
@@ -51,7 +51,8 @@ class PlaylistLog:
                 try:
                     self.note([Playlist.model_validate_json(record.value)])
                 except ValidationError as cause:
-                    log.error("the record at offset %d of %s is no playlist: %s", record.offset, self.topic, cause)
+                    told = record.offset, self.topic, cause
+                    log.error("the record at offset %d of %s is no playlist: %s", *told, extra=place_of(record))
 
     def note(self, playlists: Iterable[Playlist]) -> None:
         """Remember lists that are known to be published."""

@@ -126,7 +126,7 @@ class Triggers:
             self.fire(week, "schedule")
             self.n_fired += 1
             self.health.progressed(self.clock())
-            log.info("week %s has closed: triggered", week)
+            log.info("week %s has closed: triggered", week, extra={"week": week.name})
         return weeks
 
     def run(self, stop: threading.Event, grace: timedelta, event_time: bool, every_s: float) -> None:

@@ -100,7 +100,8 @@ class Snapshot:
             for week in changed:
                 with contextlib.suppress(_CountedOn):
                     self.history.write_week(week.name, self._slices(week, standing), standing.stamp(week))
-        log.info("%s: counted on all the while they were read; reading copies", ", ".join(map(str, changed)))
+        names = ", ".join(map(str, changed))
+        log.info("%s: counted on all the while they were read; reading copies", names, extra={"week": until.name})
         return self._write_from_copies(until, changed)
 
     def _write_from_copies(self, until: ChartWeek, changed: Sequence[ChartWeek]) -> Standing:

@@ -108,7 +108,8 @@ class Source:
 
     def _note_changes(self) -> None:
         for assigned, partition in self.client.changes():
-            log.debug("%s partition %d is %s", self.topic, partition, "assigned" if assigned else "taken away")
+            what = self.topic, partition, "assigned" if assigned else "taken away"
+            log.debug("%s partition %d is %s", *what, extra={"topic": self.topic, "partition": partition})
             self.watch.forget(self.topic)  # what made the group change may be that the topic was created anew
             self._next.pop(partition, None)
             self._held.discard(partition)

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from consumers.group import GroupReader
 from consumers.health import Health
-from consumers.kafka import KafkaUnavailable
+from consumers.kafka import KafkaUnavailable, place_of
 from consumers.snapshot import WrongTopic
 from features.connect import StoreUnavailable
 from features.history import HistoryError
@@ -86,7 +86,7 @@ class TriggerConsumer:
         try:
             trigger = Trigger.model_validate_json(record.value or b"null")
         except ValidationError as cause:
-            return self._pass_over(record, cause)
+            return self._pass_over(record, cause, place_of(record))
         while not self.stop.is_set():
             try:
                 began = self.clock()
@@ -96,17 +96,18 @@ class TriggerConsumer:
                 self.health.progressed(self.clock())
                 return self.reader.commit(record)
             except NEVER as cause:
-                return self._pass_over(record, cause)
+                return self._pass_over(record, cause, _fields(record, trigger))
             except PASSING as cause:
                 pause_s = min(LONGEST_PAUSE_S, max(1.0, 2 * pause_s))
                 what = f"the data folder cannot be used now: {cause}" if isinstance(cause, OSError) else cause
-                log.warning("%s: %s; trying again in about %.0f s", _name(record), what, pause_s)
+                told = _name(record), what, pause_s
+                log.warning("%s: %s; trying again in about %.0f s", *told, extra=_fields(record, trigger))
                 self.n_failed += 1
                 self.health.failed(f"{_name(record)}: {what}", self.clock(), is_told=True)
                 self.stop.wait(pause_s * random.uniform(0.5, 1.0))
 
-    def _pass_over(self, record: Any, cause: Exception) -> None:
-        log.error("%s is passed over: %s", _name(record), cause)
+    def _pass_over(self, record: Any, cause: Exception, fields: Mapping[str, Any]) -> None:
+        log.error("%s is passed over: %s", _name(record), cause, extra=fields)
         self.n_refused += 1
         self.reader.commit(record)
 
@@ -118,6 +119,10 @@ class TriggerConsumer:
             if not running.done():
                 self.reader.keep_membership()
         return running.result()
+
+
+def _fields(record: Any, trigger: Trigger) -> Mapping[str, Any]:
+    return {"week": trigger.closed_week, **place_of(record)}
 
 
 def _name(record: Any) -> str:

@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Opened:
-    """The models of one run: those that are ready, and why the others are not."""
+    """The models of one run for a closed week: those that are ready, and why the others are not."""
 
+    closed_week: str
     ready: dict[str, Fitted]
     reasons: dict[str, str]
 
@@ -47,8 +48,8 @@ class Opened:
         if model in self.reasons:
             return
         if failure.details:
-            log.error("%s failed: %s", model, failure.details)
-        log.warning("%s falls back to naive: %s", model, failure.reason)
+            log.error("%s failed: %s", model, failure.details, extra={"week": self.closed_week})
+        log.warning("%s falls back to naive: %s", model, failure.reason, extra={"week": self.closed_week})
         self.reasons[model] = failure.reason
 
 
@@ -152,7 +153,7 @@ class WeeklyRun:
         return made_by == (naive.model, naive.version) and (previous.fallback or "").startswith(opening)
 
     def _open(self, models: set[str], week: ChartWeek) -> Opened:
-        opened = Opened({}, {})
+        opened = Opened(week.name, {}, {})
         for model in sorted(models | {NAIVE}):
             try:
                 opened.ready[model] = open_model(model, self.snapshot.history, self.registry, week.name)
@@ -194,7 +195,7 @@ class WeeklyRun:
                     others = Neighbours(best[NAIVE], most_played, self.playlists.latest(week.name, group.name))
                     reason = self.guard.refusal(best[made_by.name], made_by.model, made_by.version, others)
                     if reason:
-                        log.warning("group %s: %s", group.name, reason)
+                        log.warning("group %s: %s", group.name, reason, extra={"week": week.name, "group": group.name})
                         made_by = opened.ready[NAIVE]
                 playlist = Playlist(
                     week=week.after().name,

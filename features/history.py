@@ -59,7 +59,8 @@ class History:
         """Remove the files of these weeks, and the catalogue's, that cannot be read to their end: write them anew."""
         for path in (self._catalogue, *map(self._path, names)):
             if path.exists() and not _is_whole(path):
-                log.error("history file %s is broken; it is written anew", path)
+                of = {} if path == self._catalogue else {"week": path.stem}
+                log.error("history file %s is broken; it is written anew", path, extra=of)
                 path.unlink(missing_ok=True)
 
     def write_week(self, name: str, slices: Iterable[pa.Table], stamp: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaUnavailable, TopicWatch, read_to_end
+from consumers.kafka import KafkaUnavailable, TopicWatch, place_of, read_to_end
 from consumers.worth import NAIVE, lacking, means
 from features.files import replacing
 from hitparade import output, wiring
@@ -86,7 +86,8 @@ def read_evaluations(settings: Settings) -> Iterator[Evaluation]:
             try:
                 yield Evaluation.model_validate_json(record.value)
             except ValidationError as cause:
-                log.error("the record at offset %d of %s is no evaluation: %s", record.offset, topic, cause)
+                told = record.offset, topic, cause
+                log.error("the record at offset %d of %s is no evaluation: %s", *told, extra=place_of(record))
 
 
 def _print_series(found: Sequence[Evaluation]) -> None:

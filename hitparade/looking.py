@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaUnavailable, follow, read_to_end
+from consumers.kafka import KafkaUnavailable, follow, place_of, read_to_end
 from features.connect import StoreUnavailable
 from features.reader import WeekError
 from features.weeks import ChartWeek
@@ -79,7 +79,8 @@ def _wanted(records: Iterable[Any], arguments: argparse.Namespace) -> Iterator[P
         try:
             playlist = Playlist.model_validate_json(record.value)
         except ValidationError as cause:
-            log.error("the record at offset %d of %s is no playlist: %s", record.offset, record.topic, cause)
+            told = record.offset, record.topic, cause
+            log.error("the record at offset %d of %s is no playlist: %s", *told, extra=place_of(record))
             continue
         if arguments.group in (None, playlist.group) and arguments.week in (None, playlist.week):
             yield playlist

@@ -71,10 +71,11 @@ def _consume(consumer: "Consumer", until_idle: bool, where: "socket | None") -> 
     gc.freeze()  # what has been imported is here to stay
     gc.set_threshold(COLLECT_EVERY)
     stop, topic = wiring.stop_on_signals(), consumer.store.topic
-    log.info("reading %s, until %s", topic, "everything has been read" if until_idle else "SIGTERM or Ctrl-C")
+    until = "everything has been read" if until_idle else "SIGTERM or Ctrl-C"
+    log.info("reading %s, until %s", topic, until, extra={"topic": topic})
     with probing.probed(where, consumer, "counting"):
         code = consumer.run(stop, until_idle)
-    log.info("read from %s: %s", topic, accounting(consumer.tallies))
+    log.info("read from %s: %s", topic, accounting(consumer.tallies), extra={"topic": topic})
     return code
 
 
@@ -104,7 +105,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         settings.session_timeout_ms,
         run.playlists.forget,
     )
-    log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic)
+    log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic, extra={"topic": reader.topic})
     consumer = TriggerConsumer(reader, _told(settings, run.run), stop)
     with probing.probed(where, consumer, "weekly"):
         return consumer.consume(arguments.until_idle)
@@ -115,7 +116,9 @@ def _told(settings: Settings, run: "Callable[[Trigger], list[Playlist]]") -> "Ca
         wiring.data_folder(settings)  # another machine may have trained
         lists = run(trigger)
         for p in lists:
-            log.info("published for week %s, group %s: revision %d, by %s", p.week, p.group, p.revision, p.model)
+            what = p.week, p.group, p.revision, p.model
+            fields = {"week": p.week, "group": p.group}
+            log.info("published for week %s, group %s: revision %d, by %s", *what, extra=fields)
         wiring.send_data(settings)
         return lists
 

@@ -42,18 +42,20 @@ class Retraining:
 
     def before(self, week: ChartWeek) -> None:
         """Train on the history there is before a week is triggered, if it is time; whatever goes wrong is logged."""
+        of = {"week": week.name}
         try:
             self._until(week)
             with self._alone():
                 until = self._until(week)  # again: another scheduler may have trained meanwhile
-                log.info("training on the weeks up to %s, before week %s is triggered", until, week)
-                log.info("%s", self._trained(until))
+                log.info("training on the weeks up to %s, before week %s is triggered", until, week, extra=of)
+                log.info("%s", self._trained(until), extra=of)
         except NotTrained as cause:
-            log.info("no training before week %s is triggered: %s", week, cause)
+            log.info("no training before week %s is triggered: %s", week, cause, extra=of)
         except TrainingFailed as cause:
-            log.warning("no training before week %s is triggered: %s", week, cause)
+            log.warning("no training before week %s is triggered: %s", week, cause, extra=of)
         except Exception as cause:  # whatever training does, the week is triggered
-            log.error("no training before week %s is triggered: %s: %s", week, type(cause).__name__, cause)
+            told = week, type(cause).__name__, cause
+            log.error("no training before week %s is triggered: %s: %s", *told, extra=of)
 
     def _until(self, week: ChartWeek) -> str:
         from models.scoring import ArtefactError

@@ -61,7 +61,8 @@ def open_linear(history: History, registry: Registry, closed_week: str) -> Fitte
     try:
         registry.publish(LINEAR, fitted.version, lambda folder: fitted.save(folder / LINEAR_FILE))
     except OSError as cause:  # the list does not need it to be kept, and must not depend on it
-        log.warning("%s %s could not be kept for predictions: %s", LINEAR, fitted.version, cause)
+        told = LINEAR, fitted.version, cause
+        log.warning("%s %s could not be kept for predictions: %s", *told, extra={"week": closed_week})
     return Fitted(LINEAR, fitted.version, fitted.score)
 
 

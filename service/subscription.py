@@ -4,10 +4,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, follow
+from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, follow, place_of
 from producers.kafka import KafkaConfig
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,11 @@ class Subscription:
                 self._follow(stop)
             except KafkaUnavailable as cause:
                 if self.trouble != str(cause):
-                    log.warning("%s; reading %s on when it is back", cause, self.topic)
+                    log.warning("%s; reading %s on when it is back", cause, self.topic, extra={"topic": self.topic})
                 self.trouble = str(cause)
                 stop.wait(PAUSE_S)
             except Exception as cause:  # a bug, or the client's: those who read what is known already do not suffer
-                log.exception("reading %s failed; going on", self.topic)
+                log.exception("reading %s failed; going on", self.topic, extra={"topic": self.topic})
                 self.trouble = f"reading {self.topic} failed: {type(cause).__name__}"
                 stop.wait(PAUSE_S)
 
@@ -64,7 +65,7 @@ class Subscription:
                     self.trouble = ""
                     if record is not None:
                         self._next[record.partition] = record.offset + 1
-                        self._take(record.offset, record.value)
+                        self._take(record)
                     n_silent = 0 if record else n_silent + 1
                     if n_silent >= SILENT_LOOKS or all(self._next.get(p, 0) >= end for p, end in ends.items()):
                         self.is_caught_up.set()
@@ -72,12 +73,13 @@ class Subscription:
     def _ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
         return end_offsets(self.kafka, {self.topic: partitions})[self.topic]
 
-    def _take(self, offset: int, value: bytes | None) -> None:
-        if value is not None:
+    def _take(self, record: Any) -> None:
+        if record.value is not None:
             try:
-                self.take(value)
+                self.take(record.value)
             except ValueError as cause:
-                log.error("the record at offset %d of %s is passed over: %s", offset, self.topic, _reason(cause))
+                told = record.offset, self.topic, _reason(cause)
+                log.error("the record at offset %d of %s is passed over: %s", *told, extra=place_of(record))
 
 
 def _reason(cause: ValueError) -> str:

@@ -367,6 +367,7 @@ class OneTrigger:
     n_polls: int = 0
     committed: bool = False
     topic: str = "triggers"
+    partition: int = 0
     offset: int = 0
 
     def poll(self, timeout_s: float) -> Any:
