@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -80,8 +80,10 @@ class PlainEvent(msgspec.Struct, gc=False):
 _decode_plain = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
 _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
 _decode_event = msgspec.json.Decoder(RawEvent).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_Read = TypeVar("_Read")
 _WHITESPACE = b" \t\r\n"
 # A string (one without an end takes the rest), a bracket or a comma; possessive, so that the time is never quadratic.
 _TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*+"?|[][{},]', re.DOTALL)
@@ -163,22 +165,46 @@ def _n_brackets(value: bytes) -> int:
 
 def _decode_alone(element: bytes) -> RawEvent | BadRecord:
     """One event that msgspec may refuse although it is JSON: lone surrogates, numbers beyond a double."""
+    try:
+        fields = _read_alone(element, _decode_event)
+    except BadRecord as cause:
+        return cause
+    if isinstance(fields, RawEvent):
+        return fields
+    return RawEvent(**{name: fields.get(name) for name in RawEvent.__struct_fields__})
+
+
+def fields_of(element: bytes) -> dict[str, Any]:
+    """Every field of one event, read just as decode() reads those of the contract.
+
+    Raises:
+        BadRecord: it is no JSON object.
+    """
+    return _read_alone(element, _decode_fields)
+
+
+def _read_alone(element: bytes, read: Callable[[bytes], _Read]) -> _Read | dict[str, Any]:
+    """What `read` takes it for, else its fields as Python's own reader has them.
+
+    Raises:
+        BadRecord: it is no JSON object.
+    """
     if _n_brackets(element) > MOST_DEPTH and any(depth > MOST_DEPTH for _, _, depth in _structure(element)):
-        return BadRecord("json", f"expected at most {MOST_DEPTH} brackets in one another, found more")
+        raise BadRecord("json", f"expected at most {MOST_DEPTH} brackets in one another, found more")
     try:
         _check_utf8(element)
-        return _decode_event(element)
+        return read(element)
     except UnicodeDecodeError as cause:
-        return BadRecord("json", str(cause))
+        raise BadRecord("json", str(cause)) from cause
     except _REFUSED:
         pass
     try:
         fields = json.loads(element.decode(), parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as cause:
-        return BadRecord("json", str(cause))
+        raise BadRecord("json", str(cause)) from cause
     if not isinstance(fields, dict):
-        return BadRecord("json", f"expected an object, found {type(fields).__name__}")
-    return RawEvent(**{name: fields.get(name) for name in RawEvent.__struct_fields__})
+        raise BadRecord("json", f"expected an object, found {type(fields).__name__}")
+    return fields
 
 
 def _check_utf8(value: bytes) -> None:
