@@ -42,8 +42,8 @@ class Recount:
         """Count a span that begins where the last one ended."""
         if batch.start != self.next_offset:
             raise ValueError(f"expected a span from {self.next_offset} on, found one from {batch.start} on")
-        known = self._known(ids_in(batch.records, self._rules.topic, self._rules.duplicate_hours))
         rules, witness = self._rules, self._witness
+        known = self._known(ids_in(batch.records, rules.topic, rules.duplicate_hours, rules.decode))
         for part in tally(batch.records, batch.start, batch.end, self.stream_time, rules, known=known, witness=witness):
             self._apply(part)
 

@@ -51,7 +51,7 @@ def deciding(store: CounterStore, rules: Rules, most_tracks: int = MOST_TRACKS) 
         known = None
         if has_ids(batch.records, rules.duplicate_hours):
             # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
-            wanted = ids_in(batch.records, rules.topic, rules.duplicate_hours)
+            wanted = ids_in(batch.records, rules.topic, rules.duplicate_hours, rules.decode)
             known = store.known_ids(batch.partition, batch.start, wanted)
         return tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)
 

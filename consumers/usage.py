@@ -225,6 +225,8 @@ class Usage:
             "experiment": assignment.fingerprint,
             "lists": {group: one.id if one else None for group, one in lists.items()},
         }
+        if rules.mapping:
+            parts["mapping"] = rules.mapping.fingerprint
         return json.dumps(parts, sort_keys=True)
 
 

@@ -7,7 +7,7 @@ What has been counted is remembered in named sets of 16-byte digests:
     replayed:<week>   replayed events of that week, for as long as the week is kept: afterwards they are late anyway
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,6 +26,7 @@ REPLAYED = "replayed"
 DIGEST_BYTES = 16  # of a thousand million ids no two are the same, but for one chance in 10 to the 20th
 MOST_DIGITS = 19  # of an offset, which has 64 bits
 
+Decode = Callable[[bytes | None], Sequence[RawEvent | BadRecord]]
 Headers = Sequence[tuple[str, bytes]]
 KnownIds = Mapping[str, Set[bytes]]
 Ids = tuple[bytes | None, bytes | None]
@@ -84,7 +85,7 @@ def has_ids(records: Iterable["LogRecord"], hours: int) -> bool:
     return hours > 0 or any([record.headers for record in records])
 
 
-def ids_in(records: Iterable["LogRecord"], topic: str, hours: int) -> dict[str, set[bytes]]:
+def ids_in(records: Iterable["LogRecord"], topic: str, hours: int, decode: Decode = decode) -> dict[str, set[bytes]]:
     """Every id that must be looked up before these records are decided, by the family of its sets; mostly nothing."""
     found: list[Ids] = []
     for record in records:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
+from features.events import BadRecord, RawEvent, decode, elements
+from features.mapping import Mapping
 from features.weeks import Calendar, ChartWeek
 
 N_KINDS = 3
@@ -68,8 +70,17 @@ class Rules:
     topic: str = ""  # that is read: whose letters may come back
     duplicate_hours: int = 0  # of stream time, for which the ids of events are remembered; 0: not at all
     exposures: bool = False  # whether who has seen a list is told of; else such events are ignored
+    mapping: Mapping | None = None  # how events of others are read; None: all are of the contract
     _weeks: dict[ChartWeek, CountedWeek] = field(default_factory=dict, init=False, repr=False, compare=False)
     _places: dict[str, Places] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def decode(self, value: bytes | None) -> list[RawEvent | BadRecord]:
+        """The events of one Kafka value."""
+        return self.mapping.decode(value) if self.mapping else decode(value)
+
+    def elements(self, value: bytes) -> list[bytes]:
+        """The bytes of each of them."""
+        return self.mapping.elements(value) if self.mapping else elements(value)
 
     def week_of(self, instant: datetime) -> CountedWeek:
         """The week that holds an aware instant.

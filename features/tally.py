@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, has_ids, ids_of
-from features.events import KINDS, BadRecord, Exposure, RawEvent, SessionEvent, decode, elements, parse, parse_exposure
+from features.events import KINDS, BadRecord, Exposure, RawEvent, SessionEvent, parse, parse_exposure
 from features.fence import EXPOSURE
 from features.parts import Bucket, LogRecord, Part, SetAside
 from features.plain import PlainRun, plain_run
@@ -100,7 +100,9 @@ class _Counting:
 
     def add_run(self, records: Sequence[LogRecord]) -> None:
         """Decide every event of these records: together where that makes no difference, else one by one."""
-        is_careful = self.may_have_ids and has_ids(records, self.rules.duplicate_hours)
+        is_careful = self.rules.mapping is not None or (
+            self.may_have_ids and has_ids(records, self.rules.duplicate_hours)
+        )
         if is_careful or not self._add_together(records):
             for record in records:
                 self.add(record)
@@ -152,7 +154,7 @@ class _Counting:
         latest = _latest(record.timestamp, self.rules.future_tolerance)
         next_offset, tallies, n_counted = record.offset + 1, self.done.tallies, 0
         aside: list[tuple[str, str, int]] = []
-        for index, raw in enumerate(decode(record.value)):
+        for index, raw in enumerate(self.rules.decode(record.value)):
             try:
                 event = self._read(raw, latest)
                 if event is None:
@@ -239,7 +241,7 @@ class _Counting:
         return ChartWeek(newest).span(self.rules.weeks_kept)[0].first_day
 
     def _set_aside(self, record: LogRecord, aside: list[tuple[str, str, int]], origin: Origin | None) -> None:
-        values = [None] if record.value is None else elements(record.value)
+        values = [None] if record.value is None else self.rules.elements(record.value)
         if values != [record.value]:  # several events cannot all have one origin
             origin = None
         self.done.set_aside += [

@@ -41,6 +41,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         }
         if settings.experiment_file:  # the consumers run in another folder
             env["HITPARADE_EXPERIMENT_FILE"] = str(settings.experiment_file.absolute())
+        env.pop("HITPARADE_MAPPING_FILE", None)  # what the demo sends is of the contract
         listening, n_events = _listening(settings, arguments)
         with output.progress("events", n_events) as advance:
             outcome = steps(env, listening, tell=lambda text: print(text, file=sys.stderr), advance=advance)

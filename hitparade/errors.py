@@ -1,5 +1,6 @@
 """What can go wrong for reasons outside this code: one clear sentence each, and no traceback."""
 
+from features.mapping_file import MappingError
 from hitparade.settings import PREFIX, Settings, SettingsError
 from models.experiments import ExperimentError
 
@@ -16,7 +17,7 @@ class NotInstalled(Exception):
     """A package is missing that this command needs, and others do not."""
 
 
-USAGE = (UsageError, SettingsError, ExperimentError)
+USAGE = (UsageError, SettingsError, ExperimentError, MappingError)
 CLIENTS = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 """Libraries whose errors come from the other end of a connection, and the setting that says where that is."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from consumers.letters import Letter, LetterTopic
 from features.duplicates import Origin
+from features.mapping import unframed
 from hitparade import output, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
@@ -97,7 +98,7 @@ class Replayable:
             self._seen.add(letter.identity)
             if letter.origin is None:
                 self._n_homeless += 1
-            elif (letter.value or b"").lstrip(WHITESPACE).startswith(b"["):
+            elif unframed(letter.value or b"")[1].lstrip(WHITESPACE).startswith(b"["):
                 self._n_arrays += 1
             else:
                 yield letter, letter.origin

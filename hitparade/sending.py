@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
     """Send session files; 1 where an event was not acknowledged."""
+    from features.mapping_file import load_mapping
     from producers.sessions import produce_sessions as produce
 
+    mapping = load_mapping(arguments.mapping) if arguments.mapping else None
     stop = wiring.stop_on_signals()
     with output.progress("events sent") as advance:
         sent = produce(
@@ -36,6 +38,7 @@ def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
             sort=not arguments.unsorted,
             rate=arguments.rate,
             zone=zone(settings.event_time_zone),
+            mapping=mapping,
             progress=advance,
             stop=stop.is_set,
         )

@@ -156,6 +156,11 @@ class Settings(BaseModel):
         "`abfs:`, `file:` (or `…_FILE`)",
     )
     experiment_file: Path | None = Field(None, description="experiments, TOML; without it linear against neural")
+    mapping_file: Path | None = Field(
+        None,
+        description="how session events of others are read, TOML; without it they are of the contract "
+        "([docs/integrating.md](docs/integrating.md))",
+    )
     http_host: str = Field(
         "127.0.0.1", min_length=1, description="address on which `serve` and the probes of consumers listen"
     )

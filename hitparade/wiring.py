@@ -93,6 +93,7 @@ def session_consumer(settings: Settings, accept_loss: bool) -> Consumer:
 
 def rules(settings: Settings) -> Rules:
     """How session events are counted: one answer for all that count them."""
+    from features.mapping_file import load_mapping
     from features.rules import Rules
     from models.experiments import load
 
@@ -105,6 +106,7 @@ def rules(settings: Settings) -> Rules:
         settings.topics.sessions,
         settings.duplicate_hours,
         settings.exposures,
+        load_mapping(settings.mapping_file) if settings.mapping_file else None,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from itertools import takewhile
 from pathlib import Path
 
+from features.mapping import Mapping
 from producers.arrays import Arrays, Key, Progress, paced, place, read_fields
 from producers.files import read_all_lines
 from producers.kafka import KafkaConfig, Sender, Sent
@@ -20,16 +21,21 @@ def produce_sessions(
     sort: bool = True,
     rate: float | None = None,
     zone: tzinfo = UTC,
+    mapping: Mapping | None = None,
     progress: Progress = lambda n: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Sent:
     """Send the lines of several files as one stream, until stop() is true; sorting holds all of them in memory.
+
+    A mapping rewrites each line on the way in: what is sent is of the contract.
 
     Raises:
         SourceError: a file cannot be read.
         KafkaUnreachable, TopicMissing, DeliveryError: see Sender.
     """
     lines: Iterable[bytes] = takewhile(lambda _: not stop(), read_all_lines(files))
+    if mapping:
+        lines = (event for line in lines for event in mapping.rewrite(line))
     if sort:
         lines = takewhile(lambda _: not stop(), in_event_time(lines, zone))
     return send_sessions(lines, kafka, topic, batch=batch, key=key, rate=rate, progress=progress)

@@ -30,6 +30,12 @@ def declare(commands: Commands) -> None:
     )
     sessions.add_argument("--rate", type=rate, metavar="N", help="events a second; as fast as it goes unless given")
     sessions.add_argument("--unsorted", action="store_true", help="in the files' order, not in that of event time")
+    sessions.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="FILE",
+        help="rewrite events of others as this TOML file says (docs/integrating.md)",
+    )
     tracks = produce.add(
         "tracks",
         "sending.produce_tracks",
