@@ -17,6 +17,10 @@ class NotInstalled(Exception):
     """A package is missing that this command needs, and others do not."""
 
 
+class NotDecided(Exception):
+    """An experiment decides nothing, or what it has decided cannot be taken back; says why."""
+
+
 USAGE = (UsageError, SettingsError, ExperimentError, MappingError)
 CLIENTS = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 """Libraries whose errors come from the other end of a connection, and the setting that says where that is."""
@@ -53,6 +57,7 @@ def failures() -> tuple[type[Exception], ...]:
         KafkaUnavailable,
         KafkaUnreachable,
         ModelError,
+        NotDecided,
         NotInstalled,
         NotAcknowledged,
         OSError,

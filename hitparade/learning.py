@@ -64,8 +64,8 @@ def _last_week(history: History) -> str:
 def models(settings: Settings, arguments: argparse.Namespace) -> int:
     """List the versions, with what their cards say."""
     registry = wiring.registry(settings)
-    champion = registry.champion(MODEL)
-    in_use = champion.name if champion else None
+    registry.champion(MODEL)  # an alias of a version that is not there is an error
+    in_use, after = (registry.in_use(MODEL) or [("", "")])[-1]
     versions = [(version, *_card(registry.version(MODEL, version))) for version in registry.versions(MODEL)]
     if arguments.json:
         output.print_json(
@@ -73,6 +73,7 @@ def models(settings: Settings, arguments: argparse.Namespace) -> int:
                 "model": MODEL,
                 "version": version,
                 "in_use": version == in_use,
+                "after": (after or None) if version == in_use else None,
                 "card": card.model_dump(mode="json") if card else None,
                 "fault": fault,
             }
@@ -83,13 +84,30 @@ def models(settings: Settings, arguments: argparse.Namespace) -> int:
             "Models, with what they were worth on the weeks they held out: the mean, and its difference to naive's",
             ("model", "version", "", "learned from", "#weeks held out", "#precision@50", "#less naive's", "~fault"),
             (
-                (MODEL, version, "in use" if version == in_use else "", *_row(card), fault or "")
+                (MODEL, version, _use(after) if version == in_use else "", *_row(card), fault or "")
                 for version, card, fault in versions
             ),
         )
     else:
         print(UNTRAINED)
+    if not arguments.json:
+        _print_decided(settings)
     return 0
+
+
+def _use(after: str) -> str:
+    """Since when a version is in use; '' is at once."""
+    return f"in use after {after}" if after else "in use"
+
+
+def _print_decided(settings: Settings) -> None:
+    """Which model makes everyone's list because an experiment has decided so."""
+    holding = [one.decision for one in wiring.decisions(settings).all() if one.undone is None]
+    for decision in holding[-1:]:
+        print(
+            f"Outside experiments everyone's list is {decision.everyones}'s from {decision.from_week} on: "
+            f"{decision.experiment} has decided it, by {decision.winner}'s {decision.model}."
+        )
 
 
 def _card(folder: Path) -> tuple["Card | None", str | None]:

@@ -17,7 +17,8 @@ from features.weeks import ChartWeek
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
-from models.experiments import EVERYONE
+from models.decisions import Decisions
+from models.experiments import EVERYONE, Experiment, Experiments
 from producers.playlists import Playlist
 
 log = logging.getLogger(__name__)
@@ -143,12 +144,11 @@ def counters(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def experiments(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Show the experiments of the file, and how each stands in a week."""
+    """Show the experiments of the file, how each stands in a week, and what those that are decided have changed."""
+    decisions = wiring.decisions(settings)
     known = wiring.experiments(settings)
     week = parse_week(settings, arguments.week) if arguments.week else _open_week(settings)
-    found = list(known.experiments)
-    if not found or (week and known.in_force(week) not in found):
-        found.append(EVERYONE)
+    decided = _decided(decisions)
     rows = [
         {
             "experiment": experiment.name,
@@ -158,17 +158,35 @@ def experiments(settings: Settings, arguments: argparse.Namespace) -> int:
             "group": group.name,
             "weight": group.weight,
             "model": group.model,
+            "everyones": decided.get((experiment.name, group.name)),
         }
-        for experiment in found
+        for experiment in _shown(known, week)
         for group in experiment.groups
     ]
     if arguments.json:
         output.print_json(rows)
     else:
-        columns = ("experiment", "state", "first week", "last week", "group", "#weight", "model")
+        columns = ("experiment", "state", "first week", "last week", "group", "#weight", "model", "everyone's")
         title = f"Experiments in week {week}" if week else "Experiments"
         output.print_table(title, columns, (["" if cell is None else cell for cell in row.values()] for row in rows))
     return 0
+
+
+def _shown(known: Experiments, week: ChartWeek | None) -> list[Experiment]:
+    """Those of the file, and, where none of them holds, what does."""
+    in_force = known.in_force(week) if week else EVERYONE
+    if in_force in known.experiments or (week is None and known.experiments):
+        return list(known.experiments)
+    return [*known.experiments, in_force]
+
+
+def _decided(decisions: Decisions) -> dict[tuple[str, str], str]:
+    """Since when, and until when, the model of an experiment's group makes everyone's list."""
+    found = {}
+    for one in decisions.all():
+        until = f" until before {one.undone.from_week}" if one.undone else ""
+        found[one.decision.experiment, one.decision.winner] = f"from {one.decision.from_week}{until}"
+    return found
 
 
 def _open_week(settings: Settings) -> ChartWeek | None:

@@ -31,13 +31,8 @@ Bounds = tuple[ChartWeek | None, ChartWeek | None]
 
 def report(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show the effects, and the conclusion last: as a table, as JSON, as pictures."""
-    experiment = _named(wiring.experiments(settings).experiments, arguments.name)
-    files, plan = planned(settings, experiment, arguments)
-    try:
-        found = analyse_slices(files, plan)
-    except ModuleNotFoundError as cause:
-        package = (cause.name or "").split(".")[0].replace("_", "-")
-        raise NotInstalled(f"{package} is not installed: {INSTALL}") from cause
+    experiment = named(wiring.experiments(settings).experiments, arguments.name)
+    found, plan = analysed(*planned(settings, experiment, arguments))
     pictures = draw(found, arguments.out) if arguments.out else []
     if arguments.json:
         output.print_json(rows(found))
@@ -47,7 +42,26 @@ def report(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named(experiments: Sequence[Experiment], name: str) -> Experiment:
+def analysed(files: UsageFiles, plan: Plan) -> tuple[Report, Plan]:
+    """The report, and the plan that it is by.
+
+    Raises:
+        NotInstalled: the library of statistics is missing.
+        HistoryError: a file is broken.
+    """
+    try:
+        return analyse_slices(files, plan), plan
+    except ModuleNotFoundError as cause:
+        package = (cause.name or "").split(".")[0].replace("_", "-")
+        raise NotInstalled(f"{package} is not installed: {INSTALL}") from cause
+
+
+def named(experiments: Sequence[Experiment], name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises:
+        UsageError: there is none; names those there are.
+    """
     found = next((experiment for experiment in experiments if experiment.name == name), None)
     if found is None:
         known = ", ".join(experiment.name for experiment in experiments) or "none"

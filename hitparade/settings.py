@@ -149,7 +149,7 @@ class Settings(BaseModel):
     guard_min_captured: float = Field(
         0.05, ge=0, le=1, description="the same, of last week's plays of the 50 most played tracks"
     )
-    data_dir: Path = Field(Path("data"), description="history, runs and models")
+    data_dir: Path = Field(Path("data"), description="history, runs, models, decisions, and what each listener did")
     data_url: Annotated[SecretStr, AfterValidator(_data_url)] | None = Field(
         None,
         description="object storage by which machines share the data folder: `s3://BUCKET/FOLDER`, also `gs:`, "

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from features.rules import Rules
     from features.runners import Runner
     from features.store import CounterStore
+    from models.decisions import Decisions
     from models.experiments import Experiments
     from models.registry import Registry
 
@@ -229,10 +230,21 @@ def evaluations(settings: Settings) -> Evaluations:
 
 
 def experiments(settings: Settings) -> Experiments:
-    """The experiments of the file."""
+    """The experiments of the file, and what earlier ones have decided as far as the data folder knows."""
+    from dataclasses import replace
+
+    from models.decisions import Decisions
     from models.experiments import load
 
-    return load(settings.experiment_file, settings.calendar)
+    found = load(settings.experiment_file, settings.calendar)
+    return replace(found, decisions=Decisions(settings.data_dir / "decisions"))
+
+
+def decisions(settings: Settings) -> Decisions:
+    """What experiments have decided, with what is new in object storage."""
+    from models.decisions import Decisions
+
+    return Decisions(data_folder(settings) / "decisions")
 
 
 def playlist_log(settings: Settings) -> PlaylistLog:

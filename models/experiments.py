@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic import field_validator as check
 from pydantic_core import ErrorDetails
 
 from features.weeks import Calendar, ChartWeek
+
+if TYPE_CHECKING:  # who counts starts without
+    from models.decisions import Decisions
 
 DEFAULT_FILE = Path(__file__).with_name("experiments.toml")
 PAST, IN_FORCE, TO_COME = "past", "in force", "to come"
@@ -91,7 +94,13 @@ def _draw(key: bytes) -> float:
     return (int.from_bytes(hashlib.sha256(key).digest()[:8], "big") + 0.5) / 2**64
 
 
-EVERYONE = Experiment("none", "", None, None, (Group("all", 1.0, "linear"),))
+def everyone(model: str) -> Experiment:
+    """What holds outside any experiment: all are one group, whose lists are the model's."""
+    return Experiment(EVERYONE_NAME, "", None, None, (Group("all", 1.0, model),))
+
+
+EVERYONE_NAME = "none"
+EVERYONE = everyone("linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,21 @@ class Experiments:
     """Experiments of which no two hold in the same week."""
 
     experiments: tuple[Experiment, ...] = ()
+    decisions: "Decisions | None" = None
+    """where it is kept what earlier ones have decided; without, nothing was"""
 
     def in_force(self, week: ChartWeek) -> Experiment:
-        """The experiment that the week is counted under; outside any, everyone is one group."""
-        return next((experiment for experiment in self.experiments if experiment.holds_in(week)), EVERYONE)
+        """The experiment that the week is counted under; outside any, everyone is one group.
+
+        Raises:
+            DecisionError: what was decided cannot be read.
+        """
+        found = next((experiment for experiment in self.experiments if experiment.holds_in(week)), None)
+        return found or self._everyone(week)
+
+    def _everyone(self, week: ChartWeek) -> Experiment:
+        decision = self.decisions.in_force(week.name) if self.decisions else None
+        return everyone(decision.everyones) if decision else EVERYONE
 
 
 def load(path: Path | None, calendar: Calendar) -> Experiments:
@@ -141,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise ValueError("expected 1 to 64 letters, digits, '-', '_' or '.', the first a letter or digit")
-    if text in ("all", EVERYONE.name):
+    if text in ("all", EVERYONE_NAME):
         raise ValueError("expected a name that does not mean everyone")
     return text
 

@@ -1,7 +1,8 @@
 """Fitted models on disk: immutable versions, and one alias a model that says which is in use.
 
 <folder>/<model>/<version>/…     what the model's save wrote
-<folder>/<model>/champion        the version in use; rollback is to promote another
+<folder>/<model>/champion        the version in use; rollback is to promote another. A line more for each version that
+                                 is in use only after a week has closed: "<version> after 2025-W13"
 
 A version is named after its content, the last week learned from and a hash of the weights: it never changes, and what
 is no longer what its name says is refused.
@@ -20,6 +21,7 @@ from models.scoring import ArtefactError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CHAMPION = "champion"
+AFTER = " after "
 
 
 class Registry:
@@ -81,19 +83,30 @@ class Registry:
             raise ArtefactError(f"{model} has no version {version!r}: expected one of {versions}")
         return self._path(model, version)
 
-    def champion(self, model: str) -> Path | None:
-        """The folder of the version in use; None where none has ever been promoted.
+    def champion(self, model: str, closed_week: str | None = None) -> Path | None:
+        """The folder of the version in use for lists after a closed week (for the latest); None where none ever was.
 
         Raises:
             ArtefactError: the alias names a version that is not there.
         """
+        found = [version for version, after in self.in_use(model) if closed_week is None or after <= closed_week]
+        return self.version(model, found[-1]) if found else None
+
+    def in_use(self, model: str) -> list[tuple[str, str]]:
+        """The versions that were put in use since one was at once, each with the week after which; for all weeks ''.
+
+        Of those whose week has closed the last one counts.
+        """
         alias = self._folder / model / CHAMPION
         if not alias.exists():
-            return None
-        return self.version(model, read_bytes(alias).decode(errors="replace").strip())
+            return []
+        lines = read_bytes(alias).decode(errors="replace").strip().split("\n")
+        return [(version, after) for version, _, after in (line.partition(AFTER) for line in lines)]
 
-    def promote(self, model: str, version: str) -> Path:
-        """Put a version in use and return its folder.
+    def promote(self, model: str, version: str, after: str | None = None) -> Path:
+        """Put a version in use, at once or for lists after a closed week, and return its folder.
+
+        At once also ends what was to come after a week.
 
         Raises:
             ArtefactError: there is no such version (names those there are), or its content is not what its name says.
@@ -103,8 +116,11 @@ class Registry:
             check_content(path)
         except ArtefactError as cause:
             raise ArtefactError(f"{model} {version} is not what it was when it was published: {cause}") from cause
-        with replacing(path.with_name(CHAMPION)) as temporary:
-            temporary.write_text(f"{version}\n", encoding="utf-8")
+        earlier = [f"{v}{AFTER}{week}" if week else v for v, week in self.in_use(model)] if after else []
+        line = f"{version}{AFTER}{after}" if after else version
+        if earlier[-1:] != [line]:
+            with replacing(path.with_name(CHAMPION)) as temporary:
+                temporary.write_text("\n".join([*earlier, line]) + "\n", encoding="utf-8")
         return path
 
     def _path(self, model: str, version: str) -> Path:

@@ -85,7 +85,7 @@ def load_linear(folder: Path) -> "LinearModel":
 
 def open_neural(history: History, registry: Registry, closed_week: str) -> Fitted:
     """Load the network in use, unless it has learned from weeks that this list must not know."""
-    folder = registry.champion(NEURAL)
+    folder = registry.champion(NEURAL, closed_week)
     if folder is None or learned_until(folder.name) > closed_week:
         raise ArtefactError(f"no neural model in use was trained on weeks up to {closed_week}: run `hitparade train`")
     return load(folder)

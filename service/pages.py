@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from consumers.why import Explanations
 from features.connect import StoreUnavailable
 from features.weeks import ChartWeek
-from models.experiments import EVERYONE
+from models.experiments import EVERYONE_NAME
 from service import record
 from service.lookup import read_lists
 from service.parts import Parts
@@ -148,7 +148,7 @@ def _home(parts: Parts, over_all: record.Means, of_experiment: record.Means) -> 
         metrics=record.METRICS,
         series={metric: record.series(judged, metric) for metric in record.METRICS},
         means=over_all.of(judged),
-        experiment=None if experiment is EVERYONE else experiment,
+        experiment=None if experiment.name == EVERYONE_NAME else experiment,
         experiment_means=[row for row in of_experiment.of(own) if row["judged"] == "forecast" or row["span_weeks"] > 1],
         reach=record.reach,
     )

@@ -15,8 +15,8 @@ PAGE = (ROOT / "docs" / "experiments.md").read_text()
 
 
 def test_every_command_of_the_page_is_one() -> None:
-    commands = re.findall(r"^hitparade (experiments report .*)$", PAGE, flags=re.MULTILINE)
-    assert len(commands) >= 4
+    commands = re.findall(r"^hitparade (experiments (?:report|decide) .*)$", PAGE, flags=re.MULTILINE)
+    assert len(commands) >= 7
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True))
 

@@ -70,7 +70,7 @@ def test_before_a_model_is_trained_there_is_none_and_a_hint(data: Path, capsys: 
 
 def in_use(capsys: Capture) -> dict[str, bool]:
     rows = run(capsys, "models", "--json").rows()
-    assert {tuple(row) for row in rows} == {("model", "version", "in_use", "card", "fault")}
+    assert {tuple(row) for row in rows} == {("model", "version", "in_use", "after", "card", "fault")}
     assert {row["model"] for row in rows} == {"neural"}
     return {row["version"]: row["in_use"] for row in rows}
 
@@ -103,7 +103,7 @@ def test_models_lists_each_version_with_what_its_card_says_and_which_is_in_use(h
     version = train(capsys)
     (row,) = run(capsys, "models", "--json").rows()
     card = json.loads((history / "models" / "neural" / version / "card.json").read_text())
-    assert row == {"model": "neural", "version": version, "in_use": True, "card": card, "fault": None}
+    assert row == {"model": "neural", "version": version, "in_use": True, "after": None, "card": card, "fault": None}
     (line,) = [line for line in run(capsys, "models").out.splitlines() if version in line]
     low, mean, high = (f"{value:+.3f}" for value in card["vs_naive"]["precision_at_50"])
     assert [cell.strip() for cell in line.split("│")[1:-1]] == [

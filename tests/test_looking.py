@@ -429,6 +429,7 @@ def test_experiments_are_those_of_the_file(looking: Stage, capsys: Capture) -> N
     rows = [
         {"experiment": "e", "state": "in force", "first_week": None, "last_week": None, "group": group, "model": model}
         | {"weight": 1.0}
+        | {"everyones": None}
         for group, model in (("control", "naive"), ("treatment", "linear"))
     ]
     ended = run(capsys, "experiments", "--json")

@@ -14,10 +14,15 @@ def declare(commands: Commands) -> None:
         "looking.experiments",
         "the experiments of the file",
         json="one object a group",
-        examples=("experiments", "experiments assign 101", "experiments report neural-against-linear --out pictures"),
+        examples=(
+            "experiments",
+            "experiments assign 101",
+            "experiments report neural-against-linear --out pictures",
+            "experiments decide neural-against-linear --dry-run",
+        ),
     )
     experiments.add_argument("--week", metavar="WEEK", help="how each stands in this week (that of stream time)")
-    more = Commands(experiments, "[assign USER | report NAME]", "more", required=False)
+    more = Commands(experiments, "[assign USER | report NAME | decide NAME]", "more", required=False)
     assign = more.add(
         "assign",
         "looking.assign",
@@ -29,6 +34,7 @@ def declare(commands: Commands) -> None:
     # A default would take the place of what was given before `assign`.
     assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
     _report(more)
+    _decide(more)
 
 
 def _report(more: Commands) -> None:
@@ -45,6 +51,34 @@ def _report(more: Commands) -> None:
     report.add_argument(
         "--weeks", metavar="FIRST..LAST", help="the weeks that are planned, whether or not they are over (the file's)"
     )
+    _plan(report)
+    report.add_argument(
+        "--kept", action="store_true", help="of the weeks' files that are kept: ask neither Kafka nor Redis"
+    )
+    report.add_argument("--out", type=Path, metavar="DIR", help="also draw NAME.png and NAME.svg here")
+
+
+def _decide(more: Commands) -> None:
+    decide = more.add(
+        "decide",
+        "deciding.decide",
+        "let the winner of an experiment that has ended make everyone's list, and keep why",
+        json="one object",
+        more="It decides by the report: give it the options that the report is read with. The winner's model makes "
+        "everyone's list, outside experiments, from the next week on; nothing changes for weeks that have begun. Exit "
+        "code 1 where nothing can be decided.",
+        examples=("experiments decide neural-against-linear --dry-run", "experiments decide neural-against-linear"),
+    )
+    decide.add_argument("name", metavar="NAME", help="an experiment of the file")
+    what = decide.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="only say what would be decided")
+    what.add_argument("--undo", action="store_true", help="take the decision back, from the next week on")
+    _plan(decide)
+    decide.set_defaults(weeks=None, kept=False)
+
+
+def _plan(report: argparse.ArgumentParser) -> None:
+    """What is compared, and how."""
     report.add_argument("--control", metavar="GROUP", help="what the others are held against (the file's first)")
     report.add_argument(
         "--primary", default="plays_per_active_user", metavar="METRIC", help="what decides (plays_per_active_user)"
@@ -84,7 +118,3 @@ def _report(more: Commands) -> None:
     report.add_argument(
         "--before", type=whole, default=4, metavar="N", help="weeks before the experiment that sharpen it (4); 0: none"
     )
-    report.add_argument(
-        "--kept", action="store_true", help="of the weeks' files that are kept: ask neither Kafka nor Redis"
-    )
-    report.add_argument("--out", type=Path, metavar="DIR", help="also draw NAME.png and NAME.svg here")
