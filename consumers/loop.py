@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -66,11 +67,15 @@ class Consumer:
     stopped: dict[int, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     submit: Submit = field(default_factory=in_a_thread)
+    timing: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around the work on one batch."""
     health: Health = field(init=False)
     n_stalls: int = 0
     """How often the watchdog has found a partition that stood still while its log went on."""
     n_fenced: int = 0
     """How often Redis has stood elsewhere than this consumer thought."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """How often `redis` and `kafka` have failed it."""
     _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
     _applying: Applying | None = None
     _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
@@ -112,6 +117,7 @@ class Consumer:
     def _stumbled(self, cause: Exception) -> None:
         self._looked = None
         self._watchdog.forget()
+        self.errors["redis" if isinstance(cause, StoreUnavailable) else "kafka"] += 1
         self.health.failed(str(cause), self.clock())
         self.source.rewind()
 
@@ -121,7 +127,8 @@ class Consumer:
         failure = self._begin_waiting()
         batches = self._poll()
         for batch in batches:
-            self._guarded(batch.partition, partial(self.drain, batch))
+            with self.timing():
+                self._guarded(batch.partition, partial(self.drain, batch))
         if batches:
             self.health.progressed(self.clock())
         else:

@@ -78,6 +78,18 @@ ASSIGNED = Named(
     ("topic",),
     "partitions that rebalances have given to this process",
 )
+ERRORS = Named(
+    "hitparade_errors_total",
+    "counter",
+    ("topic", "what"),
+    "how often `redis` or `kafka` has failed this process; it tries again",
+)
+BATCH_SECONDS = Named(
+    "hitparade_batch_seconds",
+    "histogram",
+    ("topic",),
+    "from a batch of one partition to its last part's being on its way to Redis",
+)
 APPLY_SECONDS = Named("hitparade_apply_seconds", "histogram", ("topic",), "how long Redis takes to apply one part")
 TRIGGERS_RUN = Named(
     "hitparade_triggers_total",
@@ -99,7 +111,7 @@ MODEL = Named(
 FIRED = Named("hitparade_triggers_fired_total", "counter", (), "triggers that this scheduler has fired")
 
 LOOP = (LIVE, READY, PROGRESSED)
-COUNTING = (EVENTS, OFFSET, STREAM_TIME, LAG, STOPPED, FENCED, STALLS, ASSIGNED, APPLY_SECONDS)
+COUNTING = (EVENTS, OFFSET, STREAM_TIME, LAG, STOPPED, FENCED, STALLS, ASSIGNED, ERRORS, BATCH_SECONDS, APPLY_SECONDS)
 WEEKLY = (TRIGGERS_RUN, RUN_ENDED, RUN_SECONDS, REVISION, FALLBACK, MODEL)
 SCHEDULER = (FIRED,)
 """What docs/metrics.md has tables of, beside those of the service."""
@@ -145,15 +157,18 @@ def of_health(health: "Health", clock: Callable[[], float]) -> Iterator[Metric]:
 
 
 def counting(consumer: "Consumer") -> CollectorRegistry:
-    """The metrics of a counting consumer; its parts are timed from now on."""
+    """The metrics of a counting consumer; its batches and parts are timed from now on."""
     registry = registry_of(lambda: of_health(consumer.health, consumer.clock), lambda: _counted(consumer))
-    seconds = Histogram(APPLY_SECONDS.name, APPLY_SECONDS.meaning, APPLY_SECONDS.labels, registry=registry)
-    submit, timed = consumer.submit, seconds.labels(consumer.store.topic)
+    batch, apply = (
+        Histogram(named.name, named.meaning, named.labels, registry=registry).labels(consumer.store.topic)
+        for named in (BATCH_SECONDS, APPLY_SECONDS)
+    )
+    submit, consumer.timing = consumer.submit, batch.time
 
-    def submit_timed(apply: Callable[[], None]) -> "Future[None]":
+    def submit_timed(action: Callable[[], None]) -> "Future[None]":
         def applying() -> None:
-            with timed.time():
-                apply()
+            with apply.time():
+                action()
 
         return submit(applying)
 
@@ -172,6 +187,7 @@ def _counted(consumer: "Consumer") -> Iterator[Metric]:
         (ASSIGNED, source.n_assigned),
     ):
         yield metric.of([((topic,), value)])
+    yield ERRORS.of(((topic, what), consumer.errors[what]) for what in ("kafka", "redis"))
 
 
 def by_outcome(topic: str, tallies: Mapping[str, int]) -> Iterator[Row]:

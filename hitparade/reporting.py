@@ -33,6 +33,7 @@ def report(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show the effects, and the conclusion last: as a table, as JSON, as pictures."""
     experiment = named(wiring.experiments(settings).experiments, arguments.name)
     found, plan = analysed(*planned(settings, experiment, arguments))
+    _keep(settings, found)
     pictures = draw(found, arguments.out) if arguments.out else []
     if arguments.json:
         output.print_json(rows(found))
@@ -54,6 +55,14 @@ def analysed(files: UsageFiles, plan: Plan) -> tuple[Report, Plan]:
     except ModuleNotFoundError as cause:
         package = (cause.name or "").split(".")[0].replace("_", "-")
         raise NotInstalled(f"{package} is not installed: {INSTALL}") from cause
+
+
+def _keep(settings: Settings, found: Report) -> None:
+    """For the service's metrics, which the report itself does not depend on."""
+    try:
+        wiring.reports(settings).keep(found)
+    except OSError as cause:
+        log.warning("the report is not kept for the metrics of `hitparade serve`: %s", cause)
 
 
 def named(experiments: Sequence[Experiment], name: str) -> Experiment:

@@ -113,6 +113,7 @@ def _parts(settings: Settings, memory: Memory, lookup: TrackLookup) -> Parts:
         wiring.runs(settings),
         wiring.history(settings),
         wiring.registry(settings),
+        wiring.reports(settings),
         lookup,
         Limits(
             settings.http_max_tracks,

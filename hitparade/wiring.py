@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from features.store import CounterStore
     from models.decisions import Decisions
     from models.experiments import Experiments
+    from models.kept_reports import KeptReports
     from models.registry import Registry
 
 
@@ -245,6 +246,13 @@ def decisions(settings: Settings) -> Decisions:
     from models.decisions import Decisions
 
     return Decisions(data_folder(settings) / "decisions")
+
+
+def reports(settings: Settings) -> KeptReports:
+    """The last report of each experiment, on disk."""
+    from models.kept_reports import KeptReports
+
+    return KeptReports(settings.data_dir / "experiments" / "reports")
 
 
 def playlist_log(settings: Settings) -> PlaylistLog:

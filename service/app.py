@@ -23,7 +23,7 @@ def build(parts: Parts) -> ASGIApp:
         redirect_slashes=False,
     )
     register(app)
-    registry = metrics.registry(parts.memory)
+    registry = metrics.registry(parts.memory, parts.reports)
     routers = [probes.routes(parts, registry), predictions.routes(parts), documentation.routes()]
     if parts.shows_data:
         app.add_exception_handler(404, pages.not_found)

@@ -1,7 +1,7 @@
 """What the service tells Prometheus: the pipeline's figures, as they were last seen, and the requests to itself."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
@@ -16,15 +16,19 @@ from consumers.metrics import (
     REVISION,
     STREAM_TIME,
     Named,
+    Row,
     by_outcome,
     of_lists,
     registry_of,
     standing,
 )
+from models.kept_reports import KeptReports
+from producers.playlists import Evaluation
 from service.figures import TopicFigures
 from service.parts import Memory
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+SHARES = ("precision_at_50", "ndcg_at_50", "captured_plays", "rbo")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REACHABLE = Named("hitparade_reachable", "gauge", ("what",), "whether `kafka` and `redis` answer, as `/readyz`")
@@ -33,6 +37,21 @@ STORED = Named(
     "counter",
     ("topic", "outcome", "cause"),
     "events by how they ended, of all consumers, as Redis has it",
+)
+EVALUATION = Named(
+    "hitparade_evaluation_ratio",
+    "gauge",
+    ("group", "metric", "ranking"),
+    "what the lists of the last week that was judged were worth, 1 is best: `list`, and `naive` beside it",
+)
+RATIO = Named(
+    "hitparade_sample_ratio_p_value",
+    "gauge",
+    ("experiment", "what"),
+    "how likely groups as uneven as in the last report are by chance: below 0.001 the experiment is broken",
+)
+REPORTED = Named(
+    "hitparade_report_timestamp_seconds", "gauge", ("experiment",), "Unix time of the experiment's last report"
 )
 LISTS = Named("hitparade_lists", "gauge", (), "weeks and groups that have a list")
 READERS = Named("hitparade_event_readers", "gauge", (), "readers of `/events`")
@@ -47,13 +66,14 @@ REQUEST_SECONDS = Named(
 )
 SERVICE = (
     *(READY, REACHABLE, STORED, OFFSET, STREAM_TIME, LAG, LISTS, REVISION, FALLBACK, MODEL),
+    *(EVALUATION, RATIO, REPORTED),
     *(READERS, REQUESTS, REQUEST_SECONDS),
 )
 
 
-def registry(memory: Memory) -> CollectorRegistry:
+def registry(memory: Memory, reports: KeptReports) -> CollectorRegistry:
     """What is known without asking anybody."""
-    return registry_of(lambda: _read(memory))
+    return registry_of(lambda: _read(memory), lambda: _reported(reports))
 
 
 def _read(memory: Memory) -> Iterator[Metric]:
@@ -65,7 +85,26 @@ def _read(memory: Memory) -> Iterator[Metric]:
     yield from standing([row for found in topics for row in _rows(found)])
     yield LISTS.only(sum(len(memory.lists.of_week(week)) for week in memory.lists.weeks()))
     yield from of_lists(memory.lists.latest_of_each_group())
+    yield EVALUATION.of(_worth(memory.judged.all()))
     yield READERS.only(memory.n_readers)
+
+
+def _worth(evaluations: Sequence[Evaluation]) -> Iterator[Row]:
+    last = max((evaluation.week for evaluation in evaluations), default=None)
+    for found in (evaluation for evaluation in evaluations if evaluation.week == last):
+        for ranking, metrics in (("list", found.metrics), ("naive", found.naive)):
+            yield from (((found.group, name, ranking), metrics[name]) for name in SHARES if name in metrics)
+
+
+def _reported(reports: KeptReports) -> Iterator[Metric]:
+    kept = reports.read()
+    yield REPORTED.of(((report.name,), made) for report, made in kept)
+    yield RATIO.of(
+        ((report.name, ratio.what), ratio.p_value)
+        for report, _ in kept
+        for ratio in report.ratios
+        if ratio.p_value is not None
+    )
 
 
 def _rows(found: TopicFigures) -> Iterator[tuple[str, int, int, float | None, int | None]]:

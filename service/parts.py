@@ -7,6 +7,7 @@ from consumers.runs import Runs
 from features.history import History
 from features.weeks import Calendar, ChartWeek
 from models.experiments import Experiments
+from models.kept_reports import KeptReports
 from models.registry import Registry
 from service.figures import Figures, LiveChart
 from service.judged import Judged
@@ -50,6 +51,7 @@ class Parts:
     runs: Runs
     history: History
     registry: Registry
+    reports: KeptReports
     tracks: TrackLookup
     limits: Limits = Limits()
     shows_data: bool = True

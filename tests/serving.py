@@ -12,6 +12,7 @@ from consumers.runs import Runs
 from features.history import History
 from features.weeks import Calendar
 from models.experiments import load
+from models.kept_reports import KeptReports
 from models.registry import Registry
 from producers.playlists import Entry, Playlist, canonical
 from service.app import build
@@ -57,6 +58,7 @@ def parts(folder: Path, *lists: Playlist, **changes: Any) -> Parts:
         Runs(folder / "runs"),
         History(folder / "history"),
         Registry(folder / "models"),
+        KeptReports(folder / "experiments" / "reports"),
         TrackLookup(),
     )
     return replace(found, **changes)

@@ -358,7 +358,12 @@ def share_the_work(running: Running) -> None:
 
 
 # What a good day has none of.
-EMPTY = {"Alerts", "Share of dead and late events, of the last hour", "Dead letters a minute, by cause"}
+EMPTY = {
+    "Alerts",
+    "Share of dead and late events, of the last hour",
+    "Dead letters a minute, by cause",
+    "Sample ratio of experiments: p in the last report",
+}
 
 
 def the_dashboard_has_answers(running: Running) -> None:

@@ -13,6 +13,7 @@ from consumers.metrics import COUNTING, LOOP, SCHEDULER, WEEKLY, Named
 from consumers.triggers import LastRun, TriggerConsumer
 from features.connect import StoreUnavailable
 from hitparade import wiring
+from models.reports import Report
 from service.app import build
 from service.figures import PartitionFigures, TopicFigures
 from service.metrics import SERVICE
@@ -20,8 +21,19 @@ from tests.builders_counting import PARTITIONS, Counted, running
 from tests.raw_http import connected, request, served
 from tests.servers import ROOT, wait_until
 from tests.serving import NOW, a_list, client, parts
+from tests.test_health import failing_once
+from tests.test_service_data import evaluation
 from tests.test_triggers import Given, Hasty, failing, wire
 
+REPORT = {
+    **{"name": "two-lists", "control": "control", "weeks": ["2025-W12"], "weeks_before": 0, "look": 1, "looks": 1},
+    **{"alpha": 0.05, "level": 0.05, "correction": "holm", "population": "exposed users", "users": {}, "effects": []},
+    **{"touched": {"how": "nothing", "events": None, "users": {}}, "warnings": [], "conclusions": []},
+    "ratios": [
+        {"what": "users", "users": {}, "expected": {}, "p_value": 0.0002, "is_broken": True},
+        {"what": "exposed users", "users": {}, "expected": {}, "p_value": None, "is_broken": False},
+    ],
+}
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
@@ -72,12 +84,17 @@ def test_a_counting_consumer_tells_what_it_has_counted_and_where_it_stands(
     counted.fill(200)
     consumer = wiring.session_consumer(counted.settings, False)
     registry = metrics.counting(consumer)
+    consumer.decide = failing_once(consumer.decide, StoreUnavailable("away"))
     assert consumer.run(Hasty(), until_idle=True) == 0
     samples, topic = scraped(registry), consumer.store.topic
     told = {labels[1:]: n for (name, labels), n in samples.items() if name == "hitparade_events_total"}
     outcomes = {outcome: sum(n for (found, _), n in told.items() if found == outcome) for outcome, _ in told}
     assert outcomes == {name: n for name, n in consumer.tallies.items() if ":" not in name}
     assert samples["hitparade_apply_seconds_count", (topic,)] > 0
+    assert samples["hitparade_batch_seconds_count", (topic,)] > samples["hitparade_apply_seconds_count", (topic,)]
+    assert samples["hitparade_batch_seconds_sum", (topic,)] > 0
+    errors = {what: samples["hitparade_errors_total", (topic, what)] for what in ("kafka", "redis")}
+    assert errors == {"kafka": 0, "redis": 1}
     assert samples["hitparade_live", ()] == samples["hitparade_ready", ()] == 0
 
 
@@ -140,6 +157,11 @@ def test_the_service_tells_the_figures_the_lists_and_its_requests(tmp_path: Path
     figures = made.memory.figures
     away = figures.redis.model_copy(update={"ok": False})
     made.memory.figures = figures.model_copy(update={"sessions": sessions, "redis": away})
+    for week in ("2025-W12", "2025-W11"):
+        judged = evaluation(week, rbo=int(week[-2:]) / 100).model_copy(update={"naive": {"rbo": 0.4}})
+        made.memory.judged.take(judged.model_dump_json().encode())
+    made.reports.keep(Report.model_validate(REPORT))
+    (made.reports.folder / "other.json").write_text("junk")
     visitor = client(made)
     for path in ("/playlists/2025-W12", "/playlists/2025-W13", "/playlists/nonsense", "/x" * 50, "/y"):
         visitor.get(path)
@@ -159,6 +181,9 @@ def test_the_service_tells_the_figures_the_lists_and_its_requests(tmp_path: Path
         ("hitparade_stream_timestamp_seconds", ("s", "0")): NOW.timestamp(),
         ("hitparade_lists", ()): 2,
         ("hitparade_playlist_revision", ("control", "2025-W13")): 2,
+        ("hitparade_evaluation_ratio", ("control", "rbo", "list")): 0.12,
+        ("hitparade_evaluation_ratio", ("control", "rbo", "naive")): 0.4,
+        ("hitparade_sample_ratio_p_value", ("two-lists", "users")): 0.0002,
         ("hitparade_event_readers", ()): 0,
         ("hitparade_http_requests_total", ("/playlists/{week}", "GET", "200")): 2,
         ("hitparade_http_requests_total", ("/playlists/{week}", "GET", "422")): 1,
@@ -167,6 +192,8 @@ def test_the_service_tells_the_figures_the_lists_and_its_requests(tmp_path: Path
         ("hitparade_http_request_seconds_count", ("/playlists/{week}",)): 3,
     }
     assert {name: samples.get(name) for name in expected} == expected
+    assert samples["hitparade_report_timestamp_seconds", ("two-lists",)] > 1.7e9
+    assert {labels[1] for (name, labels) in samples if name == "hitparade_evaluation_ratio"} == {"rbo"}
     assert ("hitparade_stored_events_total", ("s", "dead", "")) not in samples
     assert ("hitparade_lag_records", ("s", "1")) not in samples
 

@@ -15,6 +15,7 @@ pytest.importorskip("tea_tasting")
 from features.weeks import Calendar
 from hitparade import wiring
 from hitparade.__main__ import main
+from models.kept_reports import KeptReports
 from models.listeners import Slice
 from models.usage import SLICES, USAGE
 from models.usage_files import UsageFiles, weeks_in
@@ -171,6 +172,22 @@ def test_what_cannot_be_reported_has_a_sentence(
     assert ended.code == code
     assert message in ended.err
     assert ended.out == ""
+
+
+def test_the_report_is_kept_for_who_watches_and_one_that_cannot_be_is_shown_all_the_same(
+    folder: Path, capsys: Capture
+) -> None:
+    keep(folder, of(drawn(1, n_users=200, weeks=4), 3))
+    kept = KeptReports(folder / "reports")
+    assert report(capsys).err == ""
+    ((found, _),) = kept.read()
+    assert (found.name, [ratio.what for ratio in found.ratios]) == ("two-lists", ["users"])
+    (folder / "reports" / "two-lists.json").unlink()
+    (folder / "reports").rmdir()
+    (folder / "reports").touch()
+    ended = report(capsys)
+    assert (ended.code, "the report is not kept for the metrics" in ended.err) == (0, True)
+    assert "Ratio of users" in ended.out
 
 
 def test_an_experiment_that_is_not_in_the_file_and_a_week_that_is_not_there_have_a_sentence(

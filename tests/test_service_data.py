@@ -370,7 +370,7 @@ def test_an_open_week_of_which_nothing_is_counted_is_not_one_that_is_not_known(t
     assert refused(get(made, "/charts/live"), 503) == "the open week is not known yet (Redis is away)"
 
 
-def evaluation(week: str, group: str = "control", exact: float = 5.0) -> Evaluation:
+def evaluation(week: str, group: str = "control", exact: float = 5.0, rbo: float = 0.5) -> Evaluation:
     fields: dict[str, Any] = {
         "experiment": "e",
         "model": "linear",
@@ -378,7 +378,7 @@ def evaluation(week: str, group: str = "control", exact: float = 5.0) -> Evaluat
         "playlist_id": "",
         "revision": 1,
     }
-    worth = {"metrics": {"exact_places": exact, "rbo": 0.5}, "naive": {"exact_places": 3.0}}
+    worth = {"metrics": {"exact_places": exact, "rbo": rbo}, "naive": {"exact_places": 3.0}}
     return Evaluation(week=week, group=group, span_weeks=4, n_ranked=50, forecast=worth, **worth, **fields)  # type: ignore[arg-type]
 
 
