@@ -17,13 +17,13 @@ from consumers.kafka import (
     FETCH_WAIT_MS,
     LONGEST_CLOSE_S,
     LONGEST_HEARTBEAT_MS,
+    KafkaRefused,
     KafkaUnavailable,
-    addresses,
     build_consumer,
     longest_join_s,
 )
 from features.duplicates import Headers
-from producers.kafka import RECONNECT_MS, KafkaConfig
+from producers.kafka import RECONNECT_MS, KafkaConfig, addresses
 
 log = logging.getLogger("kafka.librdkafka")  # as quiet as the other client
 
@@ -61,6 +61,12 @@ SETTINGS: dict[str, Any] = {
     "reconnect.backoff.max.ms": RECONNECT_MS,
     "topic.metadata.refresh.interval.ms": 3000,
 }
+REFUSALS = (
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+)
 ELSEWHERE = KafkaError.UNKNOWN_TOPIC_OR_PART  # the source asks after the topic itself, and says more
 
 
@@ -103,13 +109,21 @@ class Confluent:
         self._reach()
 
     def _reach(self) -> None:
-        try:
-            self._consumer.list_topics(self.topic, timeout=PATIENCE_S)
-        except KafkaException as cause:
-            self._consumer.poll(0)  # brings what is known of the trouble
-            raise self._unavailable(self._trouble or cause.args[0]) from cause
+        """Wait until a broker answers, or refuses; it is asked again and again, to see soon that it refuses."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._consumer.list_topics(self.topic, timeout=1)
+                return
+            except KafkaException as cause:
+                self._consumer.poll(0)  # brings what is known of the trouble
+                unavailable = self._unavailable(self._trouble or cause.args[0])
+                if isinstance(unavailable, KafkaRefused) or time.monotonic() > deadline:
+                    raise unavailable from cause
 
     def _unavailable(self, error: KafkaError) -> KafkaUnavailable:
+        if error.code() in REFUSALS or "SSL alert" in error.str():
+            return KafkaRefused(f"Kafka at {addresses(self.kafka)} refuses: {error.str()}")
         return KafkaUnavailable(f"Kafka at {addresses(self.kafka)} cannot serve now: {error.str()}")
 
     # What poll() calls, and close()

@@ -11,7 +11,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
-from producers.kafka import RECONNECT_MS, KafkaConfig
+from producers import kafka as sending
+from producers.kafka import CLIENT, RECONNECT_MS, KafkaConfig, accepted, addresses
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ LONGEST_JOIN_S = 0.3  # that a stop waits for
 LONGEST_TANSU_JOIN_S = 6.0  # it takes half of the session time-out, and a join left half-way locks its group
 LONGEST_CLOSE_S = 1.0
 ADMIN = {
+    **CLIENT,
     "bootstrap_timeout_ms": 12_000,
     "reconnect_backoff_max_ms": RECONNECT_MS,
     "request_timeout_ms": 5_000,  # how long it takes to know of a broker that it hangs, and to ask another
@@ -32,6 +34,10 @@ PROBE_S = 2.0  # a broker answers a fetch within FETCH_WAIT_MS, with records if 
 
 class KafkaUnavailable(Exception):
     """Kafka cannot serve now, and may soon."""
+
+
+class KafkaRefused(KafkaUnavailable, sending.KafkaRefused):
+    """Kafka answers, and will not have us; it is no use to ask again before something is mended."""
 
 
 class NoSuchTopic(KafkaUnavailable):
@@ -45,6 +51,7 @@ def build_consumer(kafka: KafkaConfig, **overrides: Any) -> KafkaConsumer:
         KafkaUnavailable: no broker answers at the address.
     """
     settings: dict[str, Any] = {
+        **CLIENT,
         "allow_auto_create_topics": False,
         "auto_offset_reset": "none",  # `earliest` would silently read elsewhere when a fence lies outside the log
         "bootstrap_timeout_ms": 10_000,
@@ -64,17 +71,14 @@ def build_consumer(kafka: KafkaConfig, **overrides: Any) -> KafkaConsumer:
 
 @contextlib.contextmanager
 def available(kafka: KafkaConfig) -> Iterator[None]:
-    """Turn what kafka-python says of an outage into KafkaUnavailable."""
+    """Turn what kafka-python says of an outage into KafkaUnavailable, and of a refusal into KafkaRefused."""
     try:
-        yield
+        with accepted(kafka):
+            yield
+    except sending.KafkaRefused as cause:
+        raise KafkaRefused(*cause.args) from cause.__cause__
     except KafkaError as cause:
         raise KafkaUnavailable(f"Kafka at {addresses(kafka)} cannot serve now: {cause}") from cause
-
-
-def addresses(kafka: KafkaConfig) -> str:
-    """Where the brokers are, as settings have it."""
-    where = kafka.get("bootstrap_servers", "")
-    return where if isinstance(where, str) else ",".join(where)
 
 
 def place_of(record: Any) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
 from consumers.beginning import Beginning, Stopped, way_out
 from consumers.client import OutOfRange
 from consumers.health import Health
-from consumers.kafka import KafkaUnavailable, end_offsets
+from consumers.kafka import KafkaRefused, KafkaUnavailable, end_offsets
 from consumers.source import Batch, Source
 from consumers.watchdog import Watchdog
-from features.connect import StoreUnavailable
+from features.connect import StoreRefused, StoreUnavailable
 from features.fence import Fence, counted_as
 from features.parts import Part, SetAside
 from features.store import CounterStore, Fenced, TopicChanged
@@ -31,6 +31,7 @@ from producers.publisher import NotAcknowledged
 
 log = logging.getLogger(__name__)
 
+REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
@@ -101,6 +102,8 @@ class Consumer:
                         pause_s = 0.0
                     if until_idle and time.monotonic() > idle_since + POLL_TIMEOUT_S and self.has_read_everything():
                         break
+                except REFUSED:
+                    raise
                 except StoreUnavailable as cause:
                     self._stumbled(cause)  # its partition rests; those of another node of Redis go on
                 except PASSING as cause:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from consumers.health import Health
-from consumers.kafka import KafkaUnavailable, TopicWatch, end_offsets, read_to_end
-from features.connect import StoreUnavailable
+from consumers.kafka import KafkaRefused, KafkaUnavailable, TopicWatch, end_offsets, read_to_end
+from features.connect import StoreRefused, StoreUnavailable
 from features.reader import CounterReader, Standing, WeekError
 from features.topics import Topics
 from features.weeks import ChartWeek
@@ -21,6 +21,7 @@ from producers.publisher import NotAcknowledged, Publisher
 from producers.triggers import Reason, Trigger
 
 log = logging.getLogger(__name__)
+REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 
 
@@ -139,6 +140,8 @@ class Triggers:
             except WeekError as cause:  # new, and not wrong
                 log.debug("%s", cause)
                 self.health.recovered(self.clock())
+            except REFUSED:
+                raise
             except PASSING as cause:
                 self.health.failed(str(cause), self.clock())
             self.health.turned(self.clock())

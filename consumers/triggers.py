@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from consumers.group import GroupReader
 from consumers.health import Health
-from consumers.kafka import KafkaUnavailable, place_of
+from consumers.kafka import KafkaRefused, KafkaUnavailable, place_of
 from consumers.snapshot import WrongTopic
-from features.connect import StoreUnavailable
+from features.connect import StoreRefused, StoreUnavailable
 from features.history import HistoryError
 from features.reader import WeekError
 from producers.playlists import Playlist
@@ -23,6 +23,7 @@ from producers.publisher import NotAcknowledged
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
+REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
 PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged, OSError)
 """An OSError is of the data folder: the disk is full, or may not be written."""
 NEVER = (WeekError, WrongTopic, HistoryError)
@@ -76,6 +77,8 @@ class TriggerConsumer:
                 elif until_idle and self.reader.has_read_everything():
                     break
                 self.health.recovered(self.clock())
+            except KafkaRefused:
+                raise
             except KafkaUnavailable as cause:
                 self.health.failed(str(cause), self.clock())
                 self.stop.wait(1.0)
@@ -97,6 +100,8 @@ class TriggerConsumer:
                 return self.reader.commit(record)
             except NEVER as cause:
                 return self._pass_over(record, cause, _fields(record, trigger))
+            except REFUSED:
+                raise
             except PASSING as cause:
                 pause_s = min(LONGEST_PAUSE_S, max(1.0, 2 * pause_s))
                 what = f"the data folder cannot be used now: {cause}" if isinstance(cause, OSError) else cause

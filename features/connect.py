@@ -15,6 +15,8 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from features import tls
+
 TIMEOUT_S = 10.0
 
 
@@ -39,14 +41,20 @@ class StoreUnavailable(Exception):
     """Redis cannot serve now, and may soon."""
 
 
+class StoreRefused(StoreUnavailable):
+    """Redis answers, and will not have us: the password, a certificate or a right is wrong, and stays so."""
+
+
 def passing(call: Callable[P, R]) -> Callable[P, R]:
-    """Turn what redis says of an outage into StoreUnavailable."""
+    """Turn what redis says of an outage into StoreUnavailable, and of a refusal into StoreRefused."""
 
     @wraps(call)
     def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return call(*args, **kwargs)
         except (redis.RedisError, redis.exceptions.RedisClusterException) as cause:
+            if refused := _refusal(cause):
+                raise StoreRefused(f"Redis refuses: {refused}") from cause
             if isinstance(cause, PASSING) or str(cause).startswith(PASSING_CODES):
                 is_moving = type(cause) is redis.exceptions.ClusterError  # TRYAGAIN and ASK again and again
                 reason = "a slot of the cluster is being moved to another node" if is_moving else cause
@@ -54,6 +62,15 @@ def passing(call: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return translated
+
+
+def _refusal(cause: Exception) -> str:
+    if isinstance(cause, redis.AuthenticationError):
+        return f"user or password of HITPARADE_REDIS_URL is not accepted: {cause}"
+    if isinstance(cause, redis.exceptions.NoPermissionError):
+        return f"this user may not do that: {cause}; deploy/acl/redis.acl gives each part its rights"
+    reason = tls.refusal(cause)
+    return reason and f"{reason}; look at HITPARADE_REDIS_URL (rediss://…?ssl_ca_certs=FILE)"
 
 
 class Cluster(RedisCluster):

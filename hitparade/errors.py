@@ -88,7 +88,7 @@ def sentence(cause: Exception, settings: Settings) -> str:
     from producers.kafka import KafkaUnreachable
 
     names = {StoreUnavailable: "redis_url", KafkaUnavailable: "kafka_bootstrap_servers"}
-    names[KafkaUnreachable] = names[KafkaUnavailable]
+    names[KafkaUnreachable] = names[KafkaUnavailable]  # not of what refuses: it is there, and says what is wrong
     client = type(cause).__module__.split(".")[0]
     name, text = names.get(type(cause), CLIENTS.get(client, "")), str(cause)
     if client in CLIENTS:

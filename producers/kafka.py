@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -12,10 +12,14 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
+from producers.connection import Client, refusal
+
 KafkaConfig = Mapping[str, Any]
 
 RECONNECT_MS = 1000  # kafka-python's 30 s hold up everything for as long again as a broker was away
+CLIENT = {"kafka_client": Client}
 PRODUCER: dict[str, Any] = {
+    **CLIENT,
     "acks": "all",
     "enable_idempotence": True,
     "allow_auto_create_topics": False,
@@ -36,6 +40,10 @@ BATCH_OVERHEAD = 61  # bytes of a batch's header
 
 class KafkaUnreachable(ConnectionError):
     """No broker answers at the addresses of the settings."""
+
+
+class KafkaRefused(KafkaUnreachable):
+    """A broker answers, and will not have us: the password, a certificate or a right is wrong, and stays so."""
 
 
 class TopicMissing(LookupError):
@@ -81,16 +89,35 @@ def build_producer(kafka: KafkaConfig, **overrides: Any) -> KafkaProducer:
     """An idempotent producer that waits for all replicas; overrides win over the settings, these over the defaults.
 
     Raises:
+        KafkaRefused: it will not have us.
         KafkaUnreachable: no broker answered within bootstrap_timeout_ms.
     """
     config = {**PRODUCER, **kafka, **overrides}
     try:
-        return KafkaProducer(**config)
+        with accepted(kafka):
+            return KafkaProducer(**config)
     except KafkaTimeoutError as cause:
         raise KafkaUnreachable(
-            f"no Kafka broker answers at {config.get('bootstrap_servers')} within "
-            f"{config['bootstrap_timeout_ms'] / 1000:g} s: start one, or correct HITPARADE_KAFKA_BOOTSTRAP_SERVERS"
+            f"no Kafka broker answers at {addresses(config)} within {config['bootstrap_timeout_ms'] / 1000:g} s "
+            f"({cause}): start one, or correct HITPARADE_KAFKA_BOOTSTRAP_SERVERS"
         ) from cause
+
+
+@contextmanager
+def accepted(kafka: KafkaConfig) -> Iterator[None]:
+    """Turn what says that a broker will not have us into KafkaRefused."""
+    try:
+        yield
+    except KafkaError as cause:
+        if reason := refusal(cause):
+            raise KafkaRefused(f"Kafka at {addresses(kafka)} refuses: {reason}") from cause
+        raise
+
+
+def addresses(kafka: KafkaConfig) -> str:
+    """Where the brokers are, as settings have it."""
+    where = kafka.get("bootstrap_servers", "")
+    return where if isinstance(where, str) else ",".join(where)
 
 
 def most_bytes(kafka: KafkaConfig, topic: str) -> int:
@@ -101,12 +128,12 @@ def most_bytes(kafka: KafkaConfig, topic: str) -> int:
 
     Raises:
         TopicMissing: it is not there.
-        KafkaUnreachable: no broker answered.
+        KafkaUnreachable: no broker answered, or it will not have us.
     """
     build_producer(kafka).close()  # where no broker answers, an admin client would leave a thread behind
     deadline = time.monotonic() + PATIENCE_S
     settings = {name: value for name, value in kafka.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
-    with KafkaAdminClient(**settings) as admin:
+    with accepted(kafka), KafkaAdminClient(**CLIENT, **settings) as admin:
         while topic not in admin.list_topics():
             if time.monotonic() > deadline:
                 raise TopicMissing(f"there is no topic {topic}: make it with `hitparade topics`")

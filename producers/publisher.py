@@ -8,7 +8,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
-from producers.kafka import KafkaConfig, KafkaUnreachable, build_producer
+from producers.kafka import KafkaConfig, KafkaRefused, KafkaUnreachable, accepted, build_producer
 
 MAX_BYTES = 1 << 26  # the topic decides what is too large, not the client
 TIMEOUT_S = 30
@@ -41,7 +41,8 @@ class Publisher:
         """Write every record and wait until all are acknowledged: twice maybe, lost never.
 
         Raises:
-            NotAcknowledged: one of them was not.
+            KafkaRefused: it will never take them from us.
+            NotAcknowledged: one of them was not taken.
         """
         if not messages:
             return
@@ -54,9 +55,13 @@ class Publisher:
                     linger_ms=5,
                     max_request_size=MAX_BYTES,
                 )
-            futures = [self._send(self._producer, message) for message in messages]
-            for future in futures:  # flush() says nothing of a send that failed, and fails for a batch that it split
-                future.get(timeout=TIMEOUT_S)
+            with accepted(self.kafka):
+                futures = [self._send(self._producer, message) for message in messages]
+                for future in futures:  # flush() says nothing of a send that failed, and fails for a batch it split
+                    future.get(timeout=TIMEOUT_S)
+        except KafkaRefused:
+            self.close()
+            raise
         except (KafkaError, KafkaUnreachable) as cause:
             self.close()
             topics = ", ".join(sorted({message.topic for message in messages}))

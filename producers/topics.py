@@ -8,7 +8,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from features.topics import Topics
-from producers.kafka import KafkaConfig, KafkaUnreachable
+from producers.kafka import CLIENT, KafkaConfig, KafkaUnreachable, accepted
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
@@ -64,7 +64,7 @@ def ensure_topics(kafka: KafkaConfig, specs: Sequence[TopicSpec], replication_fa
         KafkaUnreachable: no broker answers, or it refuses to create a topic.
     """
     try:
-        with KafkaAdminClient(**{"bootstrap_timeout_ms": 10_000, **kafka}) as admin:
+        with accepted(kafka), KafkaAdminClient(**CLIENT, **{"bootstrap_timeout_ms": 10_000, **kafka}) as admin:
             found = {
                 t["name"]: len(t["partitions"])
                 for t in admin.describe_topics([s.name for s in specs])

@@ -19,6 +19,7 @@ MAY_IMPORT = {
 MAY_KNOW = {
     "redis": {"features/connect.py"},
     "kafka": {
+        "producers/connection.py",
         "producers/kafka.py",
         "producers/topics.py",
         "producers/publisher.py",

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from consumers import confluent
 from consumers.confluent import Confluent, translated
 from consumers.kafka import KafkaUnavailable
 from consumers.source import Source
-from hitparade import wiring
 from hitparade.__main__ import main
 from hitparade.settings import Settings
 from producers.kafka import build_producer
-from tests.servers import apache_kafka, free_port_pair, wait_until
+from tests.servers import free_port_pair, wait_until
 
 
 def test_every_setting_of_kafka_has_librdkafkas_name(tmp_path: Path) -> None:
@@ -100,52 +98,3 @@ def read(source: Source, end: int) -> list[tuple[bytes | None, list[tuple[str, b
 
     wait_until(is_there, 30, f"offset {end}")
     return found
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker that asks who is there, at the second of its addresses."""
-    port, guarded = free_port_pair(), free_port_pair()
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    addresses = f"PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{guarded}"
-    properties = {
-        "listeners": f"{addresses},CONTROLLER://127.0.0.1:{port + 1}",
-        "advertised.listeners": addresses,
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{login} user_ours="right";',
-    }
-    with apache_kafka(tmp_path_factory.mktemp("guarded"), port, **properties):
-        yield f"127.0.0.1:{guarded}"
-
-
-@pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
-def test_either_client_logs_in(guarded: str, prefix: str, client: str) -> None:
-    settings = logged_in(guarded, "right", client)
-    with contextlib.closing(KafkaAdminClient(**settings.kafka)) as admin:
-        admin.create_topics([NewTopic(prefix, 1, 1)])
-    with contextlib.closing(build_producer(settings.kafka)) as producer:
-        producer.send(prefix, b"a")
-    opened = wiring.kafka_client(settings)
-    with contextlib.closing(Source(settings.kafka, prefix, prefix, 6000, opened)) as source:
-        assert read(source, 1) == [(b"a", [])]
-
-
-def test_a_password_that_is_wrong_is_told_of(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confluent, "PATIENCE_S", 2)
-    settings = logged_in(guarded, "wrong", "confluent-kafka")
-    with pytest.raises(KafkaUnavailable, match=f"Kafka at {guarded} cannot serve now: .*[Aa]uthentication"):
-        Confluent(settings.kafka, "topic", "group", 6000)
-
-
-def logged_in(kafka: str, password: str, client: str) -> Settings:
-    env = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "KAFKA_CLIENT": client,
-        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-        "KAFKA_SASL_MECHANISM": "PLAIN",
-        "KAFKA_SASL_USERNAME": "ours",
-        "KAFKA_SASL_PASSWORD": password,
-    }
-    return Settings.from_env({f"HITPARADE_{name}": value for name, value in env.items()})

@@ -34,7 +34,14 @@ WITH_METRICS = {"prometheus_client", "consumers.metrics", "consumers.probes", "h
 """What METRICS_PORT adds, and nothing else of ours or of others."""
 COUNTING = {
     *("models", "models.experiments"),
-    *("producers", "producers.climates", "producers.kafka", "producers.letters", "producers.publisher"),
+    *(
+        "producers",
+        "producers.climates",
+        "producers.connection",
+        "producers.kafka",
+        "producers.letters",
+        "producers.publisher",
+    ),
 }
 """What counting takes of the packages that also score, simulate and publish."""
 
