@@ -11,7 +11,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[neural,service,experiments,embedded,confluent,dev]'
 	@touch $@
 
-.PHONY: help install demo test faults fuzz bench contracts check format clean
+.PHONY: help install demo test faults fuzz bench contracts cli check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (p
 
 contracts: $(INSTALLED) ## write docs/asyncapi.yaml and docs/schemas anew
 	$(BIN)/python -m producers.contracts
+
+cli: $(INSTALLED) ## write docs/cli.md anew
+	$(BIN)/python -m hitparade.commands.page
 
 check: $(INSTALLED) ## lint, format and types
 	$(BIN)/ruff check .

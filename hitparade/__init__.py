@@ -1,0 +1,3 @@
+"""The application."""
+
+__version__ = "0.1.0"

@@ -3,8 +3,7 @@
 import signal
 import socket
 import struct
-import sys
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from secrets import token_hex
 from subprocess import Popen
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 from hitparade.processes import HOST, child, comes_up, last_lines, leash
 
@@ -165,30 +163,14 @@ def _ending(process: Popen[bytes]) -> str:
     return f"no answer for {PATIENCE_S:.0f} s" if code is None else f"it ended with exit code {code}"
 
 
-def run(folder: Path | None = None, kafka_port: int = 0, redis_port: int = 0) -> int:
-    """Keep both in the foreground until SIGINT or SIGTERM; the exit code: 0, or 1 if a server failed.
+def watch(stack: Embedded, stop: threading.Event) -> None:
+    """Wait until it is told to stop.
 
-    Prints the settings to use them, as a shell takes them, on standard output.
+    Raises:
+        EmbeddedError: a server has ended.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        with embedded(folder, kafka_port, redis_port) as stack:
-            print("Both are up; Ctrl-C ends them.", file=sys.stderr)
-            print(*(f"export {name}={value}" for name, value in stack.environment.items()), sep="\n", flush=True)
-            _watch(stack)
-    except KeyboardInterrupt:
-        return 0
-    except EmbeddedError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-def _watch(stack: Embedded) -> NoReturn:
-    """Raise EmbeddedError when a server has ended."""
-    while True:
+    while not stop.wait(0.2):
         for name, process in stack.servers.items():
             if process.poll() is not None:
                 log = last_lines(stack.folder / f"{name.lower()}.log")
                 raise EmbeddedError(f"{name} is gone: {_ending(process)}\n{log}")
-        time.sleep(0.2)

@@ -15,6 +15,7 @@ from features.mapping import unframed
 from hitparade import output, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
+from hitparade.signals import stop_on_signals
 
 SHOWN = 50
 LONGEST_VALUE = 80
@@ -64,7 +65,7 @@ def replay(settings: Settings, arguments: argparse.Namespace) -> int:
 def _send(settings: Settings, topic: LetterTopic, cause: str | None) -> int:
     from producers.kafka import Sender
 
-    stop, to = wiring.stop_on_signals(), topic.source_topic
+    stop, to = stop_on_signals(), topic.source_topic
     with (
         output.progress("letters read") as advance,
         Sender(settings.kafka, to, "events", compression_type="gzip") as sender,

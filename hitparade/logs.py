@@ -88,4 +88,5 @@ def start_logging(log_format: str, level: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
     handler.addFilter(Sparing())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("torch").setLevel(logging.WARNING)  # it has statistics to tell when it is interrupted
     logging.getLogger("kafka").setLevel(logging.DEBUG if level == "DEBUG" else logging.CRITICAL)

@@ -17,6 +17,7 @@ from features.weeks import ChartWeek
 from hitparade import output, wiring
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
+from hitparade.signals import stop_on_signals
 from models.decisions import Decisions
 from models.experiments import EVERYONE, Experiment, Experiments
 from producers.playlists import Playlist
@@ -57,7 +58,7 @@ def _show(lists: Iterable[Playlist], as_json: bool) -> None:
 
 def _follow(settings: Settings, arguments: argparse.Namespace) -> int:
     """The latest list of each group, then every list as it is published; until SIGTERM or Ctrl-C."""
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     topic = settings.topics.playlists
     partitions = wiring.partitions_of(settings, topic)
     known = read_to_end(settings.kafka, topic, partitions, {})

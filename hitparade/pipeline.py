@@ -14,6 +14,7 @@ from features.weeks import ChartWeek
 from hitparade import output, probing, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
+from hitparade.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from socket import socket
@@ -29,10 +30,18 @@ SCHEDULE_EVERY_S_BY_EVENT_TIME = 1.0
 
 
 def embedded(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Keep broker and Redis in the foreground."""
-    from hitparade.embedded import run
+    """Keep broker and Redis in the foreground, until Ctrl-C or SIGTERM."""
+    from hitparade import embedded as servers
 
-    return run(arguments.dir, arguments.kafka_port, arguments.redis_port)
+    stop = stop_on_signals()
+    with servers.embedded(arguments.dir, arguments.kafka_port, arguments.redis_port) as stack:
+        print("Both are up; Ctrl-C ends them.", file=sys.stderr)
+        if arguments.json:
+            output.print_json([stack.environment])
+        else:
+            print(*(f"export {name}={value}" for name, value in stack.environment.items()), sep="\n", flush=True)
+        servers.watch(stack, stop)
+    return 0
 
 
 def topics(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -70,7 +79,7 @@ def consume_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
 def _consume(consumer: "Consumer", until_idle: bool, where: "socket | None") -> int:
     gc.freeze()  # what has been imported is here to stay
     gc.set_threshold(COLLECT_EVERY)
-    stop, topic = wiring.stop_on_signals(), consumer.store.topic
+    stop, topic = stop_on_signals(), consumer.store.topic
     until = "everything has been read" if until_idle else "SIGTERM or Ctrl-C"
     log.info("reading %s, until %s", topic, until, extra={"topic": topic})
     with probing.probed(where, consumer, "counting"):
@@ -96,7 +105,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
 
     where = probing.listener(settings)
     wiring.check_safety(wiring.session_store(settings))
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     run = replace(wiring.weekly_run(settings, stop), runner=wiring.runner(arguments))
     reader = GroupReader(
         settings.kafka,
@@ -131,7 +140,7 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
 
     where = None if arguments.once else probing.listener(settings)
     triggers = wiring.triggers(settings)
-    stop = threading.Event() if arguments.once else wiring.stop_on_signals()
+    stop = threading.Event() if arguments.once else stop_on_signals()
     if settings.retrain_weeks:
         from hitparade.retraining import Retraining
 

@@ -9,11 +9,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hitparade import output, wiring
+from hitparade import output
 from hitparade.errors import OutputError, UsageError
 from hitparade.experimental import fields_of
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings, zone
+from hitparade.signals import stop_on_signals
 from models.experiments import ExperimentError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
     from producers.sessions import produce_sessions as produce
 
     mapping = load_mapping(arguments.mapping) if arguments.mapping else None
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     with output.progress("events sent") as advance:
         sent = produce(
             arguments.files,
@@ -81,7 +82,7 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
         print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
         return 0
     lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     print(send_tracks(lines, settings.kafka, settings.topics.tracks), flush=True)
     events = (
         simulator.live(simulation, lambda: datetime.now(UTC), time.sleep, stop.is_set)

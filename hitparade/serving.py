@@ -14,6 +14,7 @@ from hitparade import wiring
 from hitparade.errors import NotInstalled
 from hitparade.probing import listen
 from hitparade.settings import Settings
+from hitparade.signals import stop_on_signals
 
 log = logging.getLogger(__name__)
 REDIS_TIMEOUT_S = 2.0  # somebody is waiting
@@ -39,7 +40,7 @@ except ModuleNotFoundError as cause:
 def serve(settings: Settings, arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     with listen(settings, "http_port", BACKLOG) as listener, running(settings) as app:
-        wiring.stop_on_signals()  # uvicorn hands the signals on to these when it has ended
+        stop_on_signals()  # uvicorn hands the signals on to these when it has ended
         host, port = listener.getsockname()[:2]
         print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         server_of(app).run(sockets=[listener])

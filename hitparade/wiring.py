@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from functools import partial
 from pathlib import Path
@@ -318,11 +317,3 @@ def triggers(settings: Settings) -> Triggers:
     from producers.publisher import Publisher
 
     return Triggers(settings.kafka, settings.topics, counter_reader(settings), Publisher(settings.kafka))
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set: finish what is in hand, then end."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

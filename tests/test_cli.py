@@ -21,7 +21,7 @@ import hitparade.demo
 import hitparade.pipeline
 from consumers.kafka import end_offsets
 from features.fence import OUTCOMES
-from hitparade import wiring
+from hitparade import __version__, wiring
 from hitparade.commands.declaring import every
 from hitparade.embedded import Embedded
 from hitparade.output import Advance
@@ -85,7 +85,7 @@ def events(path: Path, n: int) -> Path:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "",
+        "--nonsense",
         "nonsense",
         "topics nonsense",
         "produce",
@@ -117,8 +117,43 @@ def events(path: Path, n: int) -> Path:
 def test_wrong_usage_ends_with_2_and_says_what_is_expected(arguments: str, capsys: Capture) -> None:
     ended = run(capsys, *arguments.split())
     assert (ended.code, ended.out) == (2, "")
-    assert re.match("usage: hitparade", ended.err)
-    assert re.search(r"^hitparade.*: error: .*(expected|required|invalid|unrecognized)", ended.err, re.MULTILINE)
+    assert re.fullmatch(
+        r"(hitparade[a-z -]*): .*(expected|required|unrecognized).* \(see `\1 --help`\)\n", ended.err
+    ), ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("prodcue sessions f", "hitparade: expected a command, found 'prodcue', did you mean produce?"),
+        (
+            "produce session f",
+            "hitparade produce: expected sessions or tracks, found 'session', did you mean sessions?",
+        ),
+        ("topics --jsno", "hitparade topics: unrecognized arguments: --jsno, did you mean --json?"),
+        ("drop x --ye", "hitparade drop: unrecognized arguments: --ye, did you mean --yes?"),  # nothing is shortened
+        ("compare --span 9", "hitparade compare: argument --span: expected 1, 2, 3, 4 or 5, found 9"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_what_may_have_been_meant(arguments: str, sentence: str, capsys: Capture) -> None:
+    prog = sentence.partition(":")[0]
+    assert run(capsys, *arguments.split()) == Ended(2, "", f"{sentence} (see `{prog} --help`)\n")
+
+
+def test_alone_it_says_what_to_do_first_by_commands_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("HITPARADE_PARTITIONS", "x")  # whoever begins may have nothing right yet
+    ended = run(capsys)
+    assert (ended.code, ended.err) == (0, "")
+    named = {name for name in re.findall(r"(?:  |`)hitparade ([a-z]+)\b|`(consume [a-z]+)`", ended.out)}
+    assert len(named) >= 10
+    for command in (one or other for one, other in named):
+        assert run(capsys, *command.split(), "--help").code == 0, command
+
+
+def test_it_says_its_version(capsys: Capture) -> None:
+    assert run(capsys, "--version") == Ended(0, f"hitparade {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +236,7 @@ def test_the_help_of_every_command_says_what_it_does_and_what_each_argument_is(
     assert parser.description
     assert parser.format_help()
     for example in re.findall(r"^  hitparade (.+)", parser.epilog or "", re.MULTILINE):
-        build_parser().parse_args(shlex.split(example, comments=True))
+        build_parser().parse_args(shlex.split(re.split(" [|>] ", example)[0], comments=True))
     for action in parser._actions:
         assert action.help or isinstance(action, argparse._SubParsersAction), action
     for action in parser._actions:
@@ -282,19 +317,19 @@ def test_commands_that_find_no_kafka_do_not_hang_and_end_with_one_sentence(env: 
 # Pipes
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(env: dict[str, str]) -> None:
-    for arguments in (["config"], ["models"]):
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word_and_as_it_ends_others(env: dict[str, str]) -> None:
+    for arguments in (["--help"], ["config"], ["models"], ["simulate", "--help"]):
         process = start(*arguments, env={**env, "PYTHONUNBUFFERED": ""})
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
-        assert (process.stderr.read(), process.wait(20)) == ("", 0)
+        assert (process.stderr.read(), process.wait(20)) == ("", 141)
         process.stderr.close()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_is_one_sentence(env: dict[str, str]) -> None:
-    for arguments in (["config"], ["models"]):
+    for arguments in (["--help"], ["config"], ["models"]):
         with open("/dev/full", "w") as full:
             ended = end(start(*arguments, env={**env, "PYTHONUNBUFFERED": ""}, stdout=full))
         assert ended.code == 1

@@ -321,10 +321,11 @@ SOON_MISSED = """
 import os
 from consumers import confluent, kafka_python
 from hitparade import wiring
+from hitparade.signals import stop_on_signals
 confluent.MOST_RECORDS = kafka_python.MOST_RECORDS = 500
 from hitparade.settings import Settings
 settings = Settings.from_env(os.environ).model_copy(update={"session_timeout_ms": 1500})
-wiring.session_consumer(settings, False).run(wiring.stop_on_signals())
+wiring.session_consumer(settings, False).run(stop_on_signals())
 """  # a consumer whose partitions go to the next one sooner than settings allow, and that reads in small spans
 
 

@@ -19,7 +19,7 @@ from hitparade.processes import HOST, leash
 from hitparade.settings import Settings
 from tests.servers import ROOT, missing, wait_until
 
-FOREGROUND = "import sys; from hitparade.embedded import run; sys.exit(run())"
+FOREGROUND = "import sys; from hitparade.__main__ import main; sys.exit(main(['embedded']))"
 OPEN_AND_HANG = """
 import sys, threading
 from pathlib import Path
@@ -226,8 +226,8 @@ def test_a_server_that_ends_at_its_start_shows_the_end_of_its_log(tmp_path: Path
         embedded(tmp_path).__enter__()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.Signals, code: int) -> None:
     with python(FOREGROUND) as command:
         assert command.stdout is not None
         assert command.stderr is not None
@@ -238,7 +238,7 @@ def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.
         assert listens(kafka)
         assert listens(redis_url)
         os.killpg(command.pid, number)  # as a terminal does: to all of the job
-        assert command.wait(10) == 0
+        assert command.wait(10) == code
         assert command.stdout.read() == ""
         assert command.stderr.read() == "Both are up; Ctrl-C ends them.\n"
         assert not listens(kafka)

@@ -202,7 +202,7 @@ def test_follow_shows_only_what_was_asked_for(empty: Stage) -> None:
     publish(empty, listed("y", "a"), listed("x", "a", week="2023-W26"), listed("y", "a", week="2023-W26"))
     row = json.loads(process.stdout.readline())
     assert (row["week"], row["group"]) == ("2023-W26", "y")
-    assert end(process, signal.SIGINT, 10) == Ended(0, "", "")
+    assert end(process, signal.SIGINT, 10) == Ended(130, "", "")
 
 
 def test_a_list_that_naive_took_over_says_why(capsys: Capture) -> None:

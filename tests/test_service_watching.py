@@ -303,4 +303,4 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(embedded_stack: Embedded, tm
         ended = end(second)
         assert (ended.code, ended.out) == (1, "")
         assert f"cannot listen on 127.0.0.1:{port} (HITPARADE_HTTP_HOST, HITPARADE_HTTP_PORT)" in ended.err
-        assert end(process, signal.SIGINT).code == 0
+        assert end(process, signal.SIGINT).code == 130

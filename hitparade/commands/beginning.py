@@ -13,6 +13,7 @@ def declare(commands: Commands) -> None:
         "embedded",
         "pipeline.embedded",
         "broker and Redis in the foreground; prints the settings to use them",
+        json="one object with the settings",
         examples=("embedded --dir /tmp/hitparade        # Redis' data is there at the next start",),
     )
     embedded.add_argument("--kafka-port", type=int, default=0, metavar="PORT", help="a free one unless given")
@@ -25,6 +26,17 @@ def declare(commands: Commands) -> None:
         json="one object a topic",
     )
     commands.add("config", "checking.config", "the settings in force, secrets masked", json="one object a setting")
+    completion = commands.add(
+        "completion",
+        "completing.completion",
+        "print what lets a shell complete commands, options and files",
+        examples=(
+            "completion bash > ~/.local/share/bash-completion/completions/hitparade",
+            "completion zsh > ~/.zfunc/_hitparade     # a folder of fpath; compinit after that",
+            "completion fish > ~/.config/fish/completions/hitparade.fish",
+        ),
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell is to complete them")
     commands.add(
         "doctor", "checking.doctor", "what is reachable, what is wrong, and what to do", json="one object a check"
     )

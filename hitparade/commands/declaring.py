@@ -1,18 +1,50 @@
 """How a command is declared: its name, what runs it, what it does, and examples; all else follows from that."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from hitparade.arguments import positive, ray_address
 
+MOST_NAMED = 10
+"""Choices that an error names; more than that nobody reads."""
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose options are written out: what is shortened may mean something else in the next version."""
+    """A parser that takes only whole options, since a shortened one may mean another in the next version.
+
+    What is wrong is one sentence, not a page of usage.
+    """
 
     def __init__(self, **more: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=Formatter, **more)
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2, and say what is wrong and where to read more."""
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What this parser does not know, nobody above it does."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_guess(unknown[0], self._option_string_actions)}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        *most, last = map(str, action.choices)
+        found = f"found {value!r}{_guess(str(value), [*most, last])}"
+        expected = f"expected {', '.join(most)} or {last}" if len(most) < MOST_NAMED else "expected a command"
+        is_command = isinstance(action, argparse._SubParsersAction)
+        raise argparse.ArgumentError(None if is_command else action, f"{expected}, {found}")
+
+
+def _guess(found: str, known: Iterable[str]) -> str:
+    near = get_close_matches(found, known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 class Formatter(argparse.HelpFormatter):
@@ -34,7 +66,13 @@ class Formatter(argparse.HelpFormatter):
 class Commands:
     """The commands below a parser, in the order in which they are shown."""
 
-    def __init__(self, parser: argparse.ArgumentParser, metavar: str, title: str = "commands", required: bool = True):
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        metavar: str | None = None,
+        title: str = "commands",
+        required: bool = True,
+    ) -> None:
         self._parsers = parser.add_subparsers(title=title, metavar=metavar, required=required, parser_class=Parser)
         self.heading: str | None = None
         """what stands above the next one"""
@@ -68,7 +106,7 @@ class Commands:
 
     def group(self, name: str, text: str) -> "Commands":
         """Commands below a name that is none by itself."""
-        return Commands(self._parser(name, text), "WHAT")
+        return Commands(self._parser(name, text))
 
     def _parser(
         self, name: str, text: str, examples: Sequence[str] = (), more: str | None = None
