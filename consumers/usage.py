@@ -28,13 +28,14 @@ from consumers.recount import Recount
 from consumers.sessions import check_experiments, fence_settings
 from consumers.spills import MOST_USERS, Lists, UserSums, merged
 from features.fence import Fence
-from features.files import claimed, remove_abandoned, replacing
+from features.files import alone, claimed, remove_abandoned, replacing
 from features.history import History
 from features.reader import CounterReader, Standing
 from features.rules import Rules
 from features.runners import Advance, Runner, here
 from features.store import CounterStore
 from features.weeks import ChartWeek
+from models.forgotten import marked, read_forgotten
 from models.usage import USAGE
 from producers.kafka import KafkaConfig
 
@@ -83,6 +84,10 @@ class Usage:
     folder: Path
     runner: Runner = here
     most_users: int = MOST_USERS
+    keep_weeks: int = 26
+    """Closed weeks before these get no file."""
+    forgotten: Path = Path("forgotten")
+    """Of whom no file is made: models.forgotten."""
 
     def extract(self, weeks: Sequence[ChartWeek], advance: Advance = lambda n: None) -> Extracted:
         """Make the files of those weeks that are closed and have none that still holds; advance is told of offsets.
@@ -94,8 +99,11 @@ class Usage:
         self.lists.refresh()
         standing, n_waiting = self._standing(), self._n_waiting()
         newest = standing.newest()
-        closed = sorted(week for week in set(weeks) if week < newest)
+        oldest = newest.before(self.keep_weeks)
+        closed = sorted(week for week in set(weeks) if oldest <= week < newest)
         notes = {week.name: f"week {week} is still open" for week in set(weeks) if week >= newest}
+        gone = f"what listeners did is kept of {self.keep_weeks} closed weeks"
+        notes |= {week.name: f"week {week}: {gone}; it is left out" for week in set(weeks) if week < oldest}
         stale = [week for week in closed if _stamp(self.path(week)) != self._stamp(week, standing)]
         if stale:
             notes |= self._make(stale, advance)
@@ -143,18 +151,21 @@ class Usage:
         self, week: ChartWeek, spills: Path, stamp: Mapping[str, str], counted: Totals | None, n_lost: int
     ) -> str | None:
         """Write a week's file, unless the log has less of it than was counted: then say so."""
-        schema = USAGE.with_metadata({STAMP: json.dumps(stamp, sort_keys=True).encode()})
+        forgotten = read_forgotten(self.forgotten).of_week(week.name)
+        schema = marked(USAGE.with_metadata({STAMP: json.dumps(stamp, sort_keys=True).encode()}), forgotten)
         sums: dict[str, list[int]] = {}
         try:
             if counted is None and not (spills / week.name).exists():
                 raise _Short("nothing of it was ever counted, as far as is known")
             if counted is None and n_lost:
                 raise _Short("neither Redis nor the history knows how much of it was counted")
-            with replacing(self.path(week)) as temporary:
+            # Alone: whoever is forgotten meanwhile is taken out of the file once it is there.
+            with alone(self.folder), replacing(self.path(week)) as temporary:
                 with pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
                     for table in merged(spills, week.name, self.most_users):
                         _add(sums, table)
-                        writer.write_table(table.cast(schema), row_group_size=max(1, len(table)))
+                        rows = forgotten.without(table)
+                        writer.write_table(rows.cast(schema), row_group_size=max(1, len(rows)))
                 _check_whole(sums, counted or {})
         except _Short as cause:
             lost = f"; the log has lost its first {n_lost:,} offsets" if n_lost else ""

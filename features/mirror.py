@@ -6,7 +6,7 @@ last seen of each file on both sides is kept in `.mirror.json`, so that no two c
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -75,6 +75,26 @@ class Mirror:
                 sent.append(name)
             self._remember(known, sent)
             return sent
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files there and here, in this order: what is only here is not sent again, and can be removed again.
+
+        Other machines keep theirs until they remove them too.
+
+        Raises:
+            MirrorError: it does not answer.
+        """
+        with self._lock:
+            known = self._known()
+            for name in names:
+                try:
+                    if self._there.get_file_info(self._path(name)).type == FileType.File:
+                        self._there.delete_file(self._path(name))
+                except OSError as cause:
+                    raise self._error(cause) from cause
+                (self.folder / name).unlink(missing_ok=True)
+                known.pop(name, None)
+            self._remember(known, list(names))
 
     def _all_here(self) -> Iterator[Path]:
         for path in self.folder.rglob("*"):

@@ -87,7 +87,8 @@ def planned(settings: Settings, experiment: Experiment, arguments: argparse.Name
         ExperimentError: it has one group only, or no such control.
     """
     bounds = _bounds(settings, experiment, arguments.weeks)
-    folder = wiring.data_folder(settings) / "experiments"
+    wiring.data_folder(settings)  # with what other machines have sent
+    folder = wiring.usage_folder(settings)
     kept = weeks_in(folder, settings.calendar)
     there = kept if arguments.kept else _extracted(settings, experiment, bounds, arguments.before, kept)
     weeks = [week for week in there if _is_within(week, experiment, bounds)]

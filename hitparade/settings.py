@@ -131,6 +131,12 @@ class Settings(BaseModel):
     exposures: bool = Field(
         False, description="whether an `exposure`, a user's having seen a list, is told of; else it is ignored"
     )
+    usage_weeks: int = Field(
+        26,
+        ge=1,
+        le=520,
+        description="closed weeks of which a file holds what each listener did; older ones are removed",
+    )
     grace_s: int = Field(3600, ge=0, description="`schedule` waits so long after a week's end")
     retrain_weeks: int = Field(
         0,

@@ -12,6 +12,7 @@ from hitparade.settings import PREFIX, Settings, zone
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from consumers.client import OpenClient
     from consumers.evaluations import Evaluations
@@ -174,24 +175,59 @@ def runner(arguments: argparse.Namespace) -> Runner:
 
 
 def data_folder(settings: Settings) -> Path:
-    """The data folder, with what is new in object storage, where that is set.
+    """The data folder, with what is new in object storage, where that is set; without what listeners must not be in.
 
     Raises:
         MirrorError: it does not answer.
     """
     if settings.data_url:
         _mirror(settings).fetch()
+    if usage_folder(settings).is_dir():
+        _tend(settings)
     return settings.data_dir
 
 
+def _tend(settings: Settings) -> None:
+    """Take out of what is kept of listeners who is forgotten, and remove what is old."""
+    from features.history import History
+    from models.forgotten import cleanse, expired
+
+    kept, forgotten = usage_folder(settings), forgotten_folder(settings)
+    cleanse(kept, forgotten)
+    if weeks := History(settings.data_dir / "history").weeks():
+        oldest = settings.calendar.parse(weeks[-1]).span(settings.usage_weeks)[0]
+        _remove_data(settings, expired(kept, forgotten, oldest.name))
+
+
 def send_data(settings: Settings) -> None:
-    """Take what is new in the data folder to object storage, where that is set.
+    """Take what is new in the data folder to object storage, where that is set, and nobody who is forgotten.
 
     Raises:
         MirrorError: it does not answer.
     """
+    from models.forgotten import cleanse
+
+    cleanse(usage_folder(settings), forgotten_folder(settings))
     if settings.data_url:
         _mirror(settings).send()
+
+
+def _remove_data(settings: Settings, paths: Sequence[Path]) -> None:
+    """Remove files of the data folder, in object storage too, where that is set."""
+    if settings.data_url and paths:
+        _mirror(settings).remove([path.relative_to(settings.data_dir).as_posix() for path in paths])
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def usage_folder(settings: Settings) -> Path:
+    """Where the files of weekly use are: what each listener did."""
+    return settings.data_dir / "experiments"
+
+
+def forgotten_folder(settings: Settings) -> Path:
+    """Where it is kept who is forgotten."""
+    return settings.data_dir / "forgotten"
 
 
 def _mirror(settings: Settings) -> Mirror:
@@ -276,8 +312,10 @@ def usage(settings: Settings, runner: Runner | None = None) -> Usage:
         topic,
         playlist_log(settings),
         partial(totals_of, counter_reader(settings), history(settings)),
-        settings.data_dir / "experiments",
+        usage_folder(settings),
         runner or here,
+        keep_weeks=settings.usage_weeks,
+        forgotten=forgotten_folder(settings),
     )
 
 

@@ -1,7 +1,14 @@
 """The contract between what the log is counted into for an experiment and its analysis."""
 
-import pyarrow as pa
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.history import HistoryError
+
+WEEKS = "????-W??.parquet"
+"""The files of weekly use, under one folder."""
 SLICES = 16
 """Users are parted by the CRC-32 of their id modulo this: a row group of a week's file holds one."""
 
@@ -25,3 +32,15 @@ The listed ones are of tracks in the last revision of the list that was publishe
 the user's group; active_days are days of the chart's zone with a counted event. Who had an exposure
 and no event has zeros. `exposed` is false throughout where exposures are not kept.
 """
+
+
+def open_week(path: Path) -> pq.ParquetFile:
+    """The file of a week.
+
+    Raises:
+        HistoryError: it is broken.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as cause:
+        raise HistoryError(f"{path} cannot be read: {cause}. Remove it, and it is made anew") from cause

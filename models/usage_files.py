@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from features.history import HistoryError
 from features.weeks import Calendar, ChartWeek
 from models.listeners import Slice
-from models.usage import SLICES, USAGE
+from models.usage import SLICES, USAGE, WEEKS, open_week
 
 
 def weeks_in(folder: Path, calendar: Calendar) -> list[ChartWeek]:
     """The weeks that a folder has a file of, oldest first; other files are nothing to it."""
     found = []
-    for path in folder.glob("????-W??.parquet"):
+    for path in folder.glob(WEEKS):
         try:
             found.append(calendar.parse(path.stem))
         except ValueError:
@@ -49,10 +49,7 @@ class UsageFiles:
 
     def _open(self, week: ChartWeek) -> pq.ParquetFile:
         path = self.folder / f"{week}.parquet"
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowException) as cause:
-            raise HistoryError(f"{path} cannot be read: {cause}. Remove it, and it is made anew") from cause
+        file = open_week(path)
         if missing := set(USAGE.names) - set(file.schema_arrow.names):
             raise HistoryError(f"{path} lacks {', '.join(sorted(missing))}: remove it, and it is made anew")
         return file

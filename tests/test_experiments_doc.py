@@ -16,7 +16,8 @@ PAGE = (ROOT / "docs" / "experiments.md").read_text()
 
 def test_every_command_of_the_page_is_one() -> None:
     commands = re.findall(r"^hitparade (experiments (?:report|decide) .*)$", PAGE, flags=re.MULTILINE)
-    assert len(commands) >= 7
+    commands += re.findall(r"^hitparade (forget .*)$", PAGE, flags=re.MULTILINE)
+    assert len(commands) >= 9
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True))
 

@@ -316,6 +316,7 @@ def counted_year(counted: Counted) -> Counted:
         *(settings.kafka["bootstrap_servers"][0], counted.redis, settings.redis_url.get_secret_value()),
         *(f"{settings.topic_prefix}y", settings.data_dir / "year"),
         WEEKS_KEPT="70",
+        USAGE_WEEKS="70",
     )
 
 

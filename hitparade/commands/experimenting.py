@@ -8,7 +8,7 @@ from hitparade.commands.declaring import Commands
 
 
 def declare(commands: Commands) -> None:
-    """Those of the file, who is in which group, and which group's list is better."""
+    """Those of the file, who is in which group, which group's list is better; and who is to be forgotten."""
     experiments = commands.add(
         "experiments",
         "looking.experiments",
@@ -35,6 +35,16 @@ def declare(commands: Commands) -> None:
     assign.add_argument("--week", default=argparse.SUPPRESS, metavar="WEEK", help="in this week (that of stream time)")
     _report(more)
     _decide(more)
+    forget = commands.add(
+        "forget",
+        "forgetting.forget",
+        "erase a listener from what is kept of each",
+        json="one object",
+        more="docs/experiments.md says what is kept about whom, where, for how long. Interrupted, begin it again.",
+        examples=("forget 101 --dry-run", "forget 101"),
+    )
+    forget.add_argument("user", type=an_id, metavar="USER", help="a user id")
+    forget.add_argument("--dry-run", action="store_true", help="only say of which weeks there is something of them")
 
 
 def _report(more: Commands) -> None:
