@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
-from consumers.beginning import Beginning, Stopped, way_out
+from consumers.beginning import Beginning, Stopped, beyond_end, way_out
 from consumers.client import OutOfRange
 from consumers.health import Health
 from consumers.kafka import KafkaRefused, KafkaUnavailable, end_offsets
@@ -311,10 +311,7 @@ class Consumer:
         self.source.stop(partition)
         if self.clock() >= self._beyond_end.setdefault(partition, self.clock()) + BEYOND_END_S:
             del self._beyond_end[partition]
-            raise Stopped(
-                f"{self.source.topic} partition {partition}: the fence is at offset {fence.next_offset}, but the log "
-                f"ends at {end}: the log was cut, or Redis is of another cluster. {way_out(self.source.topic)}"
-            )
+            raise beyond_end(self.source.topic, partition, fence, end)
 
     def _place(self, partition: int, offset: int | None = None) -> dict[str, object]:
         """What a line that is logged of it is about: the partition, and the offset where it is of one."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from consumers.beginning import Beginning, Stopped
+from consumers.beginning import Beginning, Log, Stopped
 from consumers.loop import Consumer, Decide
 from consumers.source import Batch, Source
 from features.duplicates import has_ids, ids_in
@@ -72,14 +72,14 @@ def session_consumer(
         store,
         letters,
         deciding(store, rules, most_tracks),
-        Beginning(
-            source,
-            store,
-            fence_settings(rules.calendar, store.slices),
-            check=lambda fence: check_experiments(rules, fence),
-            accept_loss=accept_loss,
-        ),
+        session_beginning(source, store, rules, accept_loss),
     )
+
+
+def session_beginning(log: Log, store: CounterStore, rules: Rules, accept_loss: bool = False) -> Beginning:
+    """What the fences of sessions must agree with."""
+    settings = fence_settings(rules.calendar, store.slices)
+    return Beginning(log, store, settings, lambda fence: check_experiments(rules, fence), accept_loss)
 
 
 def session_letters(kafka: KafkaConfig, topics: Topics) -> Letters:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from consumers.beginning import Beginning
+from consumers.beginning import Beginning, Log
 from consumers.loop import Consumer
 from consumers.source import Batch, Source
 from features.parts import CatalogueEntry, LogRecord, Part, SetAside
@@ -62,9 +62,12 @@ def track_consumer(source: Source, store: CounterStore, letters: Letters, accept
     def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
         return read_entries(batch.records, batch.start, batch.end)
 
-    settings = {"layout": LAYOUT, "slices": str(store.slices)}
-    beginning = Beginning(source, store, settings, accept_loss=accept_loss)
-    return Consumer(source, store, letters, decide, beginning)
+    return Consumer(source, store, letters, decide, track_beginning(source, store, accept_loss))
+
+
+def track_beginning(log: Log, store: CounterStore, accept_loss: bool = False) -> Beginning:
+    """What the fences of the catalogue must agree with."""
+    return Beginning(log, store, {"layout": LAYOUT, "slices": str(store.slices)}, accept_loss=accept_loss)
 
 
 def track_letters(kafka: KafkaConfig, topics: Topics) -> Letters:

@@ -63,10 +63,10 @@ MUTANTS: dict[str, list[Edit]] = {
         Edit(Beginning, "_agrees", "if fence.topic_id != topic_id", "if False"),
         Edit(MemoryStore, "refuse", "if fence.identity != topic_id:", "if False:"),
     ],
-    "a loss is not told": [Edit(Beginning, "_past_loss", "if not self.accept_loss", "if False")],
+    "a loss is not told": [Edit(Beginning, "_lost", "and not self.accept_loss", "and False")],
     "an emptied Redis is taken for a new one": [
-        Edit(Beginning, "_first", "if log_start > 0 and committed is not None", "if False"),
-        Edit(Beginning, "_first", "log_start if committed is None else 0", "log_start"),
+        Edit(Beginning, "_first_offset", "if log_start > 0 and committed is not None", "if False"),
+        Edit(Beginning, "_first_offset", "log_start if committed is None else 0", "log_start"),
     ],
     "a Redis that went back is noticed only by what it refuses": [NOBODY_COMPARES],
     "letters are sent after the counters": [
