@@ -142,7 +142,7 @@ def _without_nothing(fields: Schema) -> Schema:
 
 def _binding(spec: TopicSpec) -> Schema:
     """The topic as `hitparade topics` makes it."""
-    configs: Schema = {name: int(value) if value.isdigit() else value for name, value in spec.configs.items()}
+    configs: Schema = {k: int(v) if v.lstrip("-").isdigit() else v for k, v in spec.configs.items()}
     configs["cleanup.policy"] = [configs["cleanup.policy"]]
     return {"topic": spec.name, "partitions": spec.partitions, "topicConfiguration": configs, "bindingVersion": "0.5.0"}
 

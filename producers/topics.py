@@ -13,6 +13,7 @@ from producers.kafka import CLIENT, KafkaConfig, KafkaUnreachable, accepted
 WEEK_MS = 7 * 24 * 3600 * 1000
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 HEADER_BYTES = 64 * 1024  # a dead letter is as large as its event, and has headers
+AT_LEAST = ("retention.ms", "retention.bytes", "max.message.bytes")  # more is as good, and -1 is without limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,16 @@ class TopicState:
         return f"{self.name}: {'created' if self.created else '; '.join(self.differences) or 'as it should be'}"
 
 
-def topic_specs(topics: Topics, partitions: int, weeks_kept: int) -> list[TopicSpec]:
-    """Every topic of the pipeline.
+def topic_specs(
+    topics: Topics, partitions: int, weeks_kept: int, most_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+) -> list[TopicSpec]:
+    """Every topic of the pipeline; most_bytes is the largest record of the topics that are read.
 
     Sessions are stamped by the broker: a producer's clock then neither moves the tolerance for events from the future
     nor makes retention delete what is replayed.
     """
-    kept = {"cleanup.policy": "delete", "retention.ms": str((weeks_kept + 2) * WEEK_MS)}
-    aside = {**kept, "max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES + HEADER_BYTES)}
+    kept = {"cleanup.policy": "delete", "retention.ms": str((weeks_kept + 2) * WEEK_MS), "retention.bytes": "-1"}
+    aside = {**kept, "max.message.bytes": str(most_bytes + HEADER_BYTES)}
     compacted = {"cleanup.policy": "compact"}
     return [
         TopicSpec(topics.sessions, partitions, {**kept, "message.timestamp.type": "LogAppendTime"}),
@@ -83,7 +86,7 @@ def ensure_topics(kafka: KafkaConfig, specs: Sequence[TopicSpec], replication_fa
                     }
                 )
                 admin.wait_for_topics(list(missing))
-            configs = _configs(admin, [name for name in found])
+            configs = configs_of(admin, list(found))
     except KafkaError as cause:
         raise KafkaUnreachable(
             f"Kafka at {kafka.get('bootstrap_servers')} could not make the topics: {cause}"
@@ -96,7 +99,7 @@ def ensure_topics(kafka: KafkaConfig, specs: Sequence[TopicSpec], replication_fa
     ]
 
 
-def _configs(admin: KafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def configs_of(admin: KafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """What each topic is set to; a broker that does not tell (Tansu) is believed."""
     if not names:
         return {}
@@ -109,7 +112,19 @@ def _differences(spec: TopicSpec, partitions: int, configs: Mapping[str, str]) -
     differences = []
     if partitions != spec.partitions:
         differences.append(f"expected {spec.partitions} partitions, found {partitions}")
-    for name, expected in spec.configs.items():
-        if name in configs and configs[name] != expected:
-            differences.append(f"expected {name}={expected}, found {configs[name]}")
-    return differences
+    return differences + config_differences(spec, configs)
+
+
+def config_differences(spec: TopicSpec, configs: Mapping[str, str]) -> list[str]:
+    """What a topic is set to otherwise than it should be."""
+    return [
+        f"expected {name}={expected}, found {configs[name]}"
+        for name, expected in spec.configs.items()
+        if name in configs and not _is_enough(name, expected, configs[name])
+    ]
+
+
+def _is_enough(name: str, expected: str, found: str) -> bool:
+    if name not in AT_LEAST or found == expected:
+        return found == expected
+    return found == "-1" or (expected != "-1" and int(found) > int(expected))

@@ -131,7 +131,10 @@ def test_the_topics_are_those_that_are_made_with_the_default_settings() -> None:
     assert found == {
         spec.name: (
             spec.partitions,
-            {k: [v] if k == "cleanup.policy" else int(v) if v.isdigit() else v for k, v in spec.configs.items()},
+            {
+                k: [v] if k == "cleanup.policy" else int(v) if v.lstrip("-").isdigit() else v
+                for k, v in spec.configs.items()
+            },
         )
         for spec in specs
     }

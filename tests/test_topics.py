@@ -1,5 +1,7 @@
 """Creating the topics: twice is once, and what differs is said."""
 
+from dataclasses import replace
+
 import pytest
 
 from features.topics import Topics
@@ -66,6 +68,14 @@ def test_other_settings_are_told_and_not_changed(apache: str, prefix: str) -> No
         )
         assert found["tracks.v1"] == "expected cleanup.policy=compact, found delete"
         assert {found[name] for name in ALL[2:]} == {"as it should be"}
+
+
+def test_a_topic_that_keeps_more_than_it_must_is_as_it_should_be(apache: str, prefix: str) -> None:
+    kafka = {"bootstrap_servers": apache}
+    specs = topic_specs(Topics(prefix), 2, 12)
+    larger = {"retention.ms": "-1", "max.message.bytes": "9000000"}
+    ensure_topics(kafka, [replace(spec, configs={**spec.configs, **larger}) for spec in specs])
+    assert said(kafka, specs) == dict.fromkeys(ALL, "as it should be")
 
 
 @pytest.mark.usefixtures("leaky")
