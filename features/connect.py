@@ -4,6 +4,7 @@ features/store.py knows what is in it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import wraps
 from hashlib import sha1
 from typing import Any, ParamSpec, TypeVar, cast
@@ -134,15 +135,24 @@ def connect(url: str, timeout_s: float = TIMEOUT_S) -> Client:
 @passing
 def unsafe_settings(client: Client) -> list[str]:
     """What would let this Redis forget counters: a sentence each; empty when every node of it is safe."""
-    return [problem for where, node in _nodes(client) for problem in _problems(where, node)]
+    return [problem for where, node in nodes(client) for problem in _problems(where, node)]
 
 
-def _nodes(client: Any) -> Iterator[tuple[str, Client]]:
+def nodes(client: Any) -> Iterator[tuple[str, Client]]:
+    """Every node of a cluster and how it is named in a sentence; of one Redis itself, without a name."""
     if not hasattr(client, "get_nodes"):
         yield "", client
         return
     for node in client.get_nodes():
         yield f"{node.name}: ", client.get_redis_connection(node)
+
+
+def setting(node: Client, name: str) -> str | None:
+    """What a node is set to; None where it does not tell."""
+    with suppress(redis.ResponseError):  # CONFIG may be forbidden, or be unknown
+        found: Any = node.config_get(name)
+        return str(found[name]) if name in found else None
+    return None
 
 
 def _problems(where: str, node: Client) -> Iterator[str]:

@@ -180,6 +180,14 @@ class CounterStore:
         return unpacked(self.packed(partition, week, slice_, copies))
 
     @passing
+    def n_tracks(self, partition: int, name: str) -> int:
+        """How many tracks are in all slices of a week (`week:2023-W24`), or of the catalogue (`tracks`)."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for slice_ in range(self.slices):
+                pipeline.hlen(self.key(partition, f"{name}:{slice_}"))
+            return sum(pipeline.execute())
+
+    @passing
     def entries(self, partition: int, slice_: int) -> list[CatalogueEntry]:
         """The tracks of a slice as their records had them, those taken down too."""
         return [entry(track_id, value) for track_id, value in self._fields(partition, f"tracks:{slice_}").items()]
@@ -228,6 +236,12 @@ class CounterStore:
         found = self.client.scan_iter(match=f"{{hp:{self.topic}:*}}:week:*", count=1000)
         tags_and_names = [_text(key).split("}:", 1) for key in found]
         return [(int(tag.rpartition(":")[2]), name) for tag, name in tags_and_names]
+
+    @passing
+    def topics(self) -> set[str]:
+        """Every topic that has a fence in this Redis, of any prefix; it looks at every key."""
+        found = self.client.scan_iter(match="{hp:*}:fence", count=1000)
+        return {_text(key).removeprefix("{hp:").rpartition(":")[0].rpartition(":")[0] for key in found}
 
     @passing
     def has(self, partition: int, name: str) -> bool:

@@ -49,6 +49,11 @@ class Topics:
         """Catalogue records that can never be read."""
         return f"{self.prefix}.tracks.dlq.v1"
 
+    def all(self) -> list[str]:
+        """Every topic."""
+        names = [self.sessions, self.tracks, self.triggers, self.playlists, self.evaluations]
+        return [*names, self.late, self.dead_sessions, self.dead_tracks]
+
     def group(self, consumer: str) -> str:
         """The consumer group of `sessions`, `tracks` or `weekly`."""
         return f"{self.prefix}.{consumer}"

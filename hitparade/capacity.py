@@ -78,7 +78,7 @@ def capacity(load: Load, costs: Costs) -> Capacity:
     cpu_us = _of_array(single["cpu_us_per_event"], arrays["cpu_us_per_event"], load.array)
     consumers = _whole(load.events_per_s / (rate * HEADROOM))
     redis_cores = load.events_per_s * redis_us / 1e6
-    redis_bytes = load.tracks * _bytes_per_track(load, costs)
+    redis_bytes = load.tracks * bytes_per_track(load, costs)
     log_bytes = _of_array(costs["lines:log-bytes"]["single"], costs["lines:log-bytes"]["arrays"], load.array)
     log_weeks = load.weeks_kept + LOG_WEEKS_MORE
     scoring = costs["scoring"]
@@ -123,7 +123,7 @@ def _of_array(single: float, arrays: float, array: int) -> float:
     return single - record * (1 - 1 / array)
 
 
-def _bytes_per_track(load: Load, costs: Costs) -> float:
+def bytes_per_track(load: Load, costs: Costs) -> float:
     """Of Redis: the weeks kept, one more while a reader's copy of it stands, and the catalogue."""
     week = costs["lines:redis-bytes"]
     of_week = week["bytes_per_track_week"] + (load.groups - week["groups"]) * GROUP_BYTES

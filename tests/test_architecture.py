@@ -24,6 +24,7 @@ MAY_KNOW = {
         "producers/topics.py",
         "producers/publisher.py",
         "producers/arrays.py",
+        "consumers/brokers.py",
         "consumers/kafka.py",
         "consumers/kafka_python.py",
         "consumers/log.py",

@@ -1,0 +1,88 @@
+"""What Redis says of its own health, node by node; nothing is changed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.connect import Client, nodes, passing, setting
+
+WRITES = {
+    "aof_last_write_status": "the last write of its append-only file",
+    "aof_last_bgrewrite_status": "the last rewrite of its append-only file",
+    "rdb_last_bgsave_status": "its last snapshot",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A copy of a node: whether it follows, when it was last heard of, and how many bytes it lacks."""
+
+    address: str
+    is_online: bool
+    silent_s: int
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One node; where names it in a cluster, and ends with a colon and a space."""
+
+    where: str
+    name: str
+    master: str
+    """whom it copies; empty where it is a master itself"""
+    is_loading: bool
+    used: int
+    limit: int
+    """bytes that it may use: its maxmemory, or all of its machine's"""
+    failed: tuple[str, ...]
+    """what could not be written to its disk"""
+    replicas: tuple[Replica, ...]
+    wanted_replicas: int
+    """it takes no writes with fewer good ones"""
+    good_replicas: int
+    databases: Mapping[int, int]
+    """how many keys are in each"""
+
+
+@passing
+def vitals(client: Client) -> list[Vitals]:
+    """Every node."""
+    return [_vitals(where, node) for where, node in nodes(client)]
+
+
+@passing
+def times(client: Client) -> list[float]:
+    """What each node takes for the present, in seconds since 1970."""
+    found: list[Any] = [node.time() for _, node in nodes(client)]
+    return [seconds + micros / 1e6 for seconds, micros in found]
+
+
+def _vitals(where: str, node: Any) -> Vitals:
+    found = node.info()
+    is_copy = found["role"] != "master" and not where  # a cluster has its replicas among its nodes
+    return Vitals(
+        where,
+        _name(found),
+        f"{found.get('master_host')}:{found.get('master_port')}" if is_copy else "",
+        bool(found.get("loading")),
+        found["used_memory"],
+        found.get("maxmemory") or found.get("total_system_memory", 0),
+        tuple(text for name, text in WRITES.items() if found.get(name, "ok") != "ok"),
+        tuple(_replicas(found)),
+        int(setting(node, "min-replicas-to-write") or 0),
+        found.get("min_slaves_good_slaves", 0),
+        {int(name[2:]): space["keys"] for name, space in found.items() if name[:2] == "db" and name[2:].isdigit()},
+    )
+
+
+def _name(found: Mapping[str, Any]) -> str:
+    valkey = found.get("valkey_version")
+    return f"Valkey {valkey}" if valkey else f"Redis {found.get('redis_version')}"
+
+
+def _replicas(found: Mapping[str, Any]) -> Iterator[Replica]:
+    for n in range(found.get("connected_slaves", 0)):
+        one = found[f"slave{n}"]
+        behind = found["master_repl_offset"] - one["offset"]
+        yield Replica(f"{one['ip']}:{one['port']}", one["state"] == "online", one["lag"], behind)
