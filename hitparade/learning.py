@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.files import replacing
 from features.history import History
@@ -29,11 +29,14 @@ def train(settings: Settings, arguments: argparse.Namespace) -> int:
     until = parse_week(settings, arguments.until).name if arguments.until else _last_week(wiring.history(settings))
     with output.progress("epochs") as advance:
         trained = _train(settings, until, arguments.seed, lambda done, most: advance(1))
-    code = (_promote_if_better if arguments.if_better else _promote)(settings, trained.model.version)
+    promoted = (_promote_if_better if arguments.if_better else _promote)(settings, trained.model.version)
     wiring.send_data(settings)
-    for name, metrics in trained.card.metrics.items():
-        print(f"  {name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items()))
-    return code
+    figures = {
+        name: ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
+        for name, metrics in trained.card.metrics.items()
+    }
+    text = "\n".join([promoted.text, *(f"  {name}: {of_it}" for name, of_it in figures.items())])
+    return _tell(promoted, arguments.json, text, card=trained.card.model_dump(mode="json"))
 
 
 def train_and_promote(settings: Settings, until: str, seed: int, progress: "Progress | None" = None) -> "Trained":
@@ -144,30 +147,43 @@ def promote(settings: Settings, arguments: argparse.Namespace) -> int:
     if not registry.versions(MODEL):
         raise ArtefactError(f"there is no version {arguments.version or 'to promote'}: {UNTRAINED}")
     if arguments.if_better:
-        code = _promote_if_better(settings, arguments.version or registry.newest(MODEL))
+        promoted = _promote_if_better(settings, arguments.version or registry.newest(MODEL))
     else:
-        code = _promote(settings, arguments.version)
+        promoted = _promote(settings, arguments.version)
     wiring.send_data(settings)
-    return code
+    return _tell(promoted, arguments.json, promoted.text)
 
 
-def _promote(settings: Settings, version: str) -> int:
+class Promoted(NamedTuple):
+    """Whether a version is in use now, and what is to be said of it."""
+
+    version: str
+    in_use: bool
+    text: str
+
+
+def _tell(promoted: Promoted, as_json: bool, text: str, **more: Any) -> int:
+    """Say what came of it; 1 where it is not in use."""
+    output.print_done(as_json, text, model=MODEL, version=promoted.version, in_use=promoted.in_use, **more)
+    return 0 if promoted.in_use else 1
+
+
+def _promote(settings: Settings, version: str) -> Promoted:
     """Put it in use, once it is known that it can be loaded."""
     from models.scorers import load
 
     registry = wiring.registry(settings)
     load(registry.version(MODEL, version))
     folder = registry.promote(MODEL, version)
-    print(f"{MODEL} {version} is in use: {folder}")
-    return 0
+    return Promoted(version, True, f"{MODEL} {version} is in use: {folder}")
 
 
-def _promote_if_better(settings: Settings, version: str) -> int:
+def _promote_if_better(settings: Settings, version: str) -> Promoted:
     from models.promotion import promote_if_better
 
     verdict = promote_if_better(wiring.history(settings), wiring.registry(settings), version)
-    print(f"{verdict}. {'It is in use' if not verdict.unbeaten else 'It is not put in use'}.")
-    return 1 if verdict.unbeaten else 0
+    end = "It is not put in use" if verdict.unbeaten else "It is in use"
+    return Promoted(version, not verdict.unbeaten, f"{verdict}. {end}.")
 
 
 def export_training(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import sys
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from heapq import nlargest
 from itertools import takewhile
 from typing import Any
@@ -51,18 +52,26 @@ def replay(settings: Settings, arguments: argparse.Namespace) -> int:
         )
     topic = _topic(settings, arguments.topic)
     if arguments.yes:
-        return _send(settings, topic, arguments.cause)
+        return _send(settings, topic, arguments)
     with output.progress("letters read") as advance:
         letters = Replayable(_wanted(topic, arguments.cause, advance))
         causes = Counter(letter.cause for letter, _ in letters)
-    print(
+    would = (
         f"would send {causes.total():,} events of {topic.name} again to {topic.source_topic}{_by_cause(causes)}; "
         f"add --yes to do it{letters.left_out()}"
+    )
+    output.print_done(
+        arguments.json,
+        would,
+        topic=topic.source_topic,
+        would_send=causes.total(),
+        causes=causes,
+        **letters.left(),
     )
     return 0
 
 
-def _send(settings: Settings, topic: LetterTopic, cause: str | None) -> int:
+def _send(settings: Settings, topic: LetterTopic, arguments: argparse.Namespace) -> int:
     from producers.kafka import Sender
 
     stop, to = stop_on_signals(), topic.source_topic
@@ -70,12 +79,12 @@ def _send(settings: Settings, topic: LetterTopic, cause: str | None) -> int:
         output.progress("letters read") as advance,
         Sender(settings.kafka, to, "events", compression_type="gzip") as sender,
     ):
-        letters = Replayable(takewhile(lambda _: not stop.is_set(), _wanted(topic, cause, advance)))
+        letters = Replayable(takewhile(lambda _: not stop.is_set(), _wanted(topic, arguments.cause, advance)))
         for letter, origin in letters:
             partition = origin.partition if origin.partition < sender.n_partitions else None
             sender.send(letter.value, letter.key, partition, headers=origin.headers(to))
         sent = sender.finish()
-    print(f"{sent}{letters.left_out()}")
+    output.print_done(arguments.json, f"{sent}{letters.left_out()}", **asdict(sent), **letters.left())
     if stop.is_set():
         print("hitparade: stopped by a signal before everything was sent", file=sys.stderr)
     return 0 if sent.is_complete and not stop.is_set() else 1
@@ -103,6 +112,10 @@ class Replayable:
                 self._n_arrays += 1
             else:
                 yield letter, letter.origin
+
+    def left(self) -> dict[str, int]:
+        """How many were not sent, by why not."""
+        return {"arrays": self._n_arrays, "without_origin": self._n_homeless}
 
     def left_out(self) -> str:
         """A sentence for those that were not sent, if there are any."""

@@ -23,6 +23,14 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
         print(json.dumps(row, ensure_ascii=is_ascii), flush=True)
 
 
+def print_done(as_json: bool, sentence: object, **facts: Any) -> None:
+    """What was done: in a sentence, or as one JSON object."""
+    if as_json:
+        print_json([facts])
+    else:
+        print(sentence, flush=True)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; the first character of a column's name may say how it stands.
 

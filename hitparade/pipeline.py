@@ -67,24 +67,26 @@ def topics(settings: Settings, arguments: argparse.Namespace) -> int:
 def consume_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
     """Count session events until SIGTERM."""
     where = probing.listener(settings)
-    return _consume(wiring.session_consumer(settings, arguments.accept_loss), arguments.until_idle, where)
+    return _consume(wiring.session_consumer(settings, arguments.accept_loss), arguments, where)
 
 
 def consume_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
     """Keep the catalogue until SIGTERM."""
     where = probing.listener(settings)
-    return _consume(wiring.track_consumer(settings, arguments.accept_loss), arguments.until_idle, where)
+    return _consume(wiring.track_consumer(settings, arguments.accept_loss), arguments, where)
 
 
-def _consume(consumer: "Consumer", until_idle: bool, where: "socket | None") -> int:
+def _consume(consumer: "Consumer", arguments: argparse.Namespace, where: "socket | None") -> int:
     gc.freeze()  # what has been imported is here to stay
     gc.set_threshold(COLLECT_EVERY)
     stop, topic = stop_on_signals(), consumer.store.topic
-    until = "everything has been read" if until_idle else "SIGTERM or Ctrl-C"
+    until = "everything has been read" if arguments.until_idle else "SIGTERM or Ctrl-C"
     log.info("reading %s, until %s", topic, until, extra={"topic": topic})
     with probing.probed(where, consumer, "counting"):
-        code = consumer.run(stop, until_idle)
+        code = consumer.run(stop, arguments.until_idle)
     log.info("read from %s: %s", topic, accounting(consumer.tallies), extra={"topic": topic})
+    if arguments.json:
+        output.print_json([dict(sorted(consumer.tallies.items()))])
     return code
 
 
@@ -115,12 +117,14 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         run.playlists.forget,
     )
     log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic, extra={"topic": reader.topic})
-    consumer = TriggerConsumer(reader, _told(settings, run.run), stop)
+    consumer = TriggerConsumer(reader, _told(settings, run.run, arguments.json), stop)
     with probing.probed(where, consumer, "weekly"):
         return consumer.consume(arguments.until_idle)
 
 
-def _told(settings: Settings, run: "Callable[[Trigger], list[Playlist]]") -> "Callable[[Trigger], list[Playlist]]":
+def _told(
+    settings: Settings, run: "Callable[[Trigger], list[Playlist]]", as_json: bool
+) -> "Callable[[Trigger], list[Playlist]]":
     def told(trigger: "Trigger") -> "list[Playlist]":
         wiring.data_folder(settings)  # another machine may have trained
         lists = run(trigger)
@@ -128,6 +132,8 @@ def _told(settings: Settings, run: "Callable[[Trigger], list[Playlist]]") -> "Ca
             what = p.week, p.group, p.revision, p.model
             fields = {"week": p.week, "group": p.group}
             log.info("published for week %s, group %s: revision %d, by %s", *what, extra=fields)
+        if as_json:
+            output.print_json(p.model_dump(mode="json") for p in lists)
         wiring.send_data(settings)
         return lists
 
@@ -150,9 +156,13 @@ def schedule(settings: Settings, arguments: argparse.Namespace) -> int:
         try:
             weeks = triggers.fire_due(None if arguments.event_time else datetime.now(UTC), grace)
         except WeekError as cause:  # new, and not wrong
-            print(f"triggered nothing: {cause}")
-            return 0
-        print(f"triggered {', '.join(week.name for week in weeks) or 'nothing: no closed week is without a trigger'}")
+            weeks, why = [], str(cause)
+        else:
+            why = "no closed week is without a trigger"
+        if arguments.json:
+            output.print_json(map(_triggered, weeks))
+        else:
+            print(f"triggered {', '.join(week.name for week in weeks) or f'nothing: {why}'}")
         return 0
     log.info("watching for weeks that end, until SIGTERM or Ctrl-C")
     every_s = SCHEDULE_EVERY_S_BY_EVENT_TIME if arguments.event_time else SCHEDULE_EVERY_S
@@ -170,8 +180,13 @@ def trigger(settings: Settings, arguments: argparse.Namespace) -> int:
     weeks = triggers.closed(wanted)
     for week in weeks if arguments.all else weeks[-1:]:
         triggers.fire(week, "manual")
-        print(f"triggered {week}: `hitparade consume weekly` makes the lists for {week.after()}")
+        told = f"triggered {week}: `hitparade consume weekly` makes the lists for {week.after()}"
+        output.print_done(arguments.json, told, **_triggered(week))
     return 0
+
+
+def _triggered(week: ChartWeek) -> dict[str, str]:
+    return {"closed_week": week.name, "week": week.after().name}
 
 
 def drop(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -184,12 +199,13 @@ def drop(settings: Settings, arguments: argparse.Namespace) -> int:
     fences = store.fences(partitions)
     counted = sum(fence.tallies.get("counted", 0) for fence in fences.values())
     if not arguments.yes:
-        print(
-            f"would remove {counted:,} counted events of {len(fences)} partitions of {store.topic}; add --yes to do it"
-        )
+        what = f"{counted:,} counted events of {len(fences)} partitions of {store.topic}"
+        would = f"would remove {what}; add --yes to do it"
+        output.print_done(arguments.json, would, topic=store.topic, counted=counted, keys_removed=0)
         return 0
     n_keys = sum(store.drop(partition) for partition in partitions)
-    print(f"removed {n_keys:,} keys of {store.topic}; a consumer counts it anew from the log's beginning")
+    done = f"removed {n_keys:,} keys of {store.topic}; a consumer counts it anew from the log's beginning"
+    output.print_done(arguments.json, done, topic=store.topic, counted=counted, keys_removed=n_keys)
     return 0
 
 

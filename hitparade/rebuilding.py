@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -21,12 +22,14 @@ def rebuild(settings: Settings, arguments: argparse.Namespace) -> int:
     store = wiring.session_store(settings)
     if arguments.discard:
         n_partitions = discard(store, wiring.partitions_of(settings, store.topic))
-        print(f"removed what rebuilds have left of {n_partitions} partitions; the counters are as they were")
+        done = f"removed what rebuilds have left of {n_partitions} partitions; the counters are as they were"
+        output.print_done(arguments.json, done, topic=store.topic, partitions=n_partitions, offsets=0)
         return 0
     wiring.check_safety(store)
     runner, rules = wiring.runner(arguments), wiring.rules(settings)
     with _opened(settings, rules) as work:
-        work.accept_loss, work.tell = arguments.accept_loss, print
+        work.accept_loss = arguments.accept_loss
+        work.tell = partial(print, file=sys.stderr if arguments.json else None)
         n_offsets = work.begin()
         with output.progress("offsets counted", n_offsets) as work.advance:
             if runner is here:
@@ -34,7 +37,8 @@ def rebuild(settings: Settings, arguments: argparse.Namespace) -> int:
             else:
                 elsewhere = partial(_count, settings, rules, work.starts, work.ends)
                 work.run(lambda partitions: runner(elsewhere, partitions, work.advance))
-    print(f"{store.topic} is counted anew; `hitparade audit` compares it with the log")
+    done = f"{store.topic} is counted anew; `hitparade audit` compares it with the log"
+    output.print_done(arguments.json, done, topic=store.topic, partitions=len(work.starts), offsets=n_offsets)
     return 0
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 import threading
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -43,12 +44,12 @@ def produce_sessions(settings: Settings, arguments: argparse.Namespace) -> int:
             progress=advance,
             stop=stop.is_set,
         )
-    return _sent(sent, stop)
+    return _sent(sent, stop, arguments.json)
 
 
-def _sent(sent: "Sent", stop: threading.Event) -> int:
+def _sent(sent: "Sent", stop: threading.Event, as_json: bool) -> int:
     """Say what was sent; 1 where it is not all there was to send."""
-    print(sent)
+    output.print_done(as_json, sent, **asdict(sent))
     if stop.is_set():
         print("hitparade: stopped by a signal before everything was sent", file=sys.stderr)
     return 0 if sent.is_complete and not stop.is_set() else 1
@@ -60,7 +61,7 @@ def produce_tracks(settings: Settings, arguments: argparse.Namespace) -> int:
 
     with output.progress("tracks sent") as advance:
         sent = produce(arguments.file, settings.kafka, settings.topics.tracks, progress=advance)
-    print(sent)
+    output.print_done(arguments.json, sent, **asdict(sent))
     return 0 if sent.is_complete else 1
 
 
@@ -79,11 +80,14 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
                 n_events = simulator.write(simulation, arguments.out, advance)
         except OSError as cause:
             raise OutputError(f"{arguments.out} cannot be written: {cause.strerror or cause}") from cause
-        print(f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}")
+        wrote = f"wrote {n_events:,} events and {arguments.tracks:,} tracks to {arguments.out}"
+        where = str(arguments.out)
+        output.print_done(arguments.json, wrote, folder=where, events=n_events, tracks=arguments.tracks)
         return 0
     lines = ((f"track {n}", line) for n, line in enumerate(simulator.track_lines(simulation), 1))
     stop = stop_on_signals()
-    print(send_tracks(lines, settings.kafka, settings.topics.tracks), flush=True)
+    catalogue = send_tracks(lines, settings.kafka, settings.topics.tracks)
+    output.print_done(arguments.json, catalogue, **asdict(catalogue))
     events = (
         simulator.live(simulation, lambda: datetime.now(UTC), time.sleep, stop.is_set)
         if arguments.live
@@ -93,7 +97,8 @@ def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
         sent = send_sessions(
             events, settings.kafka, settings.topics.sessions, batch=1 if arguments.live else 25, progress=advance
         )
-    return _sent(sent, threading.Event() if arguments.live else stop)  # a live service has no end to be cut off
+    cut_off = threading.Event() if arguments.live else stop  # a live service has no end
+    return _sent(sent, cut_off, arguments.json)
 
 
 def _simulation(settings: Settings, arguments: argparse.Namespace) -> "Simulation":

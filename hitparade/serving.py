@@ -10,7 +10,7 @@ from functools import partial
 
 from features.reader import CounterReader
 from features.weeks import ChartWeek
-from hitparade import wiring
+from hitparade import output, wiring
 from hitparade.errors import NotInstalled
 from hitparade.probing import listen
 from hitparade.settings import Settings
@@ -42,7 +42,8 @@ def serve(settings: Settings, arguments: argparse.Namespace) -> int:
     with listen(settings, "http_port", BACKLOG) as listener, running(settings) as app:
         stop_on_signals()  # uvicorn hands the signals on to these when it has ended
         host, port = listener.getsockname()[:2]
-        print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        output.print_done(arguments.json, f"serving on {url}", url=url)
         server_of(app).run(sockets=[listener])
     return 0
 

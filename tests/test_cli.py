@@ -246,6 +246,15 @@ def test_the_help_of_every_command_says_what_it_does_and_what_each_argument_is(
             assert all(choice.help for choice in action._choices_actions)
 
 
+OTHERS_FORMATS = {"hitparade completion", "hitparade export training"}
+
+
+@pytest.mark.parametrize("parser", list(every(build_parser())), ids=lambda parser: parser.prog)
+def test_every_command_that_runs_can_tell_it_in_json(parser: argparse.ArgumentParser) -> None:
+    runs = parser.get_default("command") is not None
+    assert ("--json" in parser._option_string_actions) == (runs and parser.prog not in OTHERS_FORMATS)
+
+
 def test_every_command_of_the_design_that_exists_can_be_found(capsys: Capture) -> None:
     ended = run(capsys, "--help")
     assert ended.code == 0
@@ -602,6 +611,41 @@ def test_drop_says_what_it_would_remove_and_removes_it_when_told_to(
     assert ended.code == 0
     assert re.fullmatch(rf"removed \d+ keys of {name}; a consumer counts it anew from the log's beginning\n", ended.out)
     assert counted(topics) == 0
+
+
+def test_with_json_what_was_done_is_one_object_a_line_and_nothing_else(
+    topics: Settings, tmp_path: Path, capsys: Capture
+) -> None:
+    def told(arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        ended = run(capsys, *arguments.split(), "--json")
+        assert ended.code == code
+        return ended.rows()
+
+    names, nothing = topics.topics, {"failed": 0, "first_failure": "", "refused": 0, "first_refusal": ""}
+    file, catalogue = tmp_path / "f", tmp_path / "tracks"
+    file.write_bytes(b"".join(play(weeks=week, track="a") + b"\n" for week in (0.5, 1.5, 2.5)) + b"{}\n")
+    catalogue.write_text('{"id": "a"}\n[]\n')
+    (sent,) = told(f"produce sessions {file}")
+    assert sent == {"topic": names.sessions, "noun": "events", "items": 4, "records": sent["records"], **nothing}
+    (tracks,) = told(f"produce tracks {catalogue}", 1)
+    assert (tracks["items"], tracks["refused"]) == (1, 1)
+    folder = tmp_path / "new"
+    (wrote,) = told(f"simulate --weeks 1 --users 5 --tracks 9 --out {folder}")
+    n_events = len((folder / "sessions.jsonl").read_bytes().splitlines())
+    assert wrote == {"folder": str(folder), "events": n_events, "tracks": 9}
+
+    with closing(Publisher(topics.kafka)) as publisher:
+        Stage({}, topics, publisher).count()
+    fired = [{"closed_week": f"2023-W{n}", "week": f"2023-W{n + 1}"} for n in (24, 25)]
+    assert told("schedule --once --event-time") == fired
+    assert told("schedule --once --event-time") == []
+    assert told("trigger") == fired[1:]
+    assert told("trigger --all") == fired
+    assert told("rebuild") == [{"topic": names.sessions, "partitions": 2, "offsets": sent["records"]}]
+    assert told("rebuild --discard") == [{"topic": names.sessions, "partitions": 0, "offsets": 0}]
+    assert told(f"drop {names.sessions}") == [{"topic": names.sessions, "counted": 3, "keys_removed": 0}]
+    (dropped,) = told(f"drop {names.sessions} --yes")
+    assert dropped["keys_removed"] > 0
 
 
 # The doctor and the demo

@@ -177,8 +177,12 @@ def test_an_event_with_several_letters_is_one_event(env: dict[str, str], capsys:
     assert "2 events in " in run(capsys, "dead-letters").out
     would = run(capsys, "dead-letters", "replay").out
     assert f"would send 2 events of {letters['dead']} again to {settings.topics.sessions}" in would
+    why = {"causes": {"json": 2}, "arrays": 0, "without_origin": 0}
+    would_send = run(capsys, "dead-letters", "replay", "--json").rows()
+    assert would_send == [{"topic": settings.topics.sessions, "would_send": 2, **why}]
     assert records(settings, settings.topics.sessions) == []
-    assert "sent 2 events in 2 records" in replay(capsys)
+    (sent,) = run(capsys, "dead-letters", "replay", "--yes", "--json").rows()
+    assert (sent["topic"], sent["items"], sent["arrays"]) == (settings.topics.sessions, 2, 0)
     sent_again = records(settings, settings.topics.sessions)
     assert {(r.partition, dict(r.headers)["hitparade-index"]) for r in sent_again} == {(1, b"1"), (1, b"2")}
 

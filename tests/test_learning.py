@@ -83,11 +83,13 @@ def test_train_puts_a_version_in_use_and_an_older_one_can_be_promoted_again(hist
     assert first == f"neural {version} is in use: {history / 'models' / 'neural' / version}"
     assert version.startswith(weeks(N_WEEKS)[-2])
     assert [line.split(":")[0].strip() for line in metrics] == ["neural", "naive"]
-    assert run(capsys, "train").code == 0
-    later = next(name for name in in_use(capsys) if name != version)
+    (trained,) = run(capsys, "train", "--json").rows()
+    later = trained["version"]
+    assert (trained["model"], trained["in_use"], trained["card"]["version"]) == ("neural", True, later)
     assert in_use(capsys) == {version: False, later: True}
 
-    assert run(capsys, "models", "promote", version).code == 0
+    promoted = run(capsys, "models", "promote", version, "--json")
+    assert (promoted.code, promoted.rows()) == (0, [{"model": "neural", "version": version, "in_use": True}])
     assert in_use(capsys) == {version: True, later: False}
     ended = run(capsys, "models", "promote", "nope")
     assert ended == Ended(1, "", f"hitparade: neural has no version 'nope': expected one of {[version, later]}\n")

@@ -16,6 +16,7 @@ def declare(commands: Commands) -> None:
         "sessions",
         "sending.produce_sessions",
         "session events, one JSON object a line, gzip too",
+        json="one object: what was sent",
         examples=(
             "produce sessions sessions.jsonl.gz",
             "produce sessions week1.jsonl week2.jsonl --rate 1000",
@@ -40,6 +41,7 @@ def declare(commands: Commands) -> None:
         "tracks",
         "sending.produce_tracks",
         "the catalogue, one JSON object a line, gzip too",
+        json="one object: what was sent",
         examples=("produce tracks tracks.jsonl",),
     )
     tracks.add_argument("file", type=Path, metavar="FILE", help="a track needs an id; the rest may be missing")
@@ -50,6 +52,7 @@ def _simulate(commands: Commands) -> None:
         "simulate",
         "sending.simulate",
         "a listening service with known truth, into Kafka or into files",
+        json="one object: what was written; into Kafka two, for tracks and events",
         examples=(
             "simulate --weeks 4                    # into the topics",
             "simulate --live                       # at the pace of the clock, until Ctrl-C",

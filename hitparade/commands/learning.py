@@ -19,6 +19,7 @@ def declare(commands: Commands) -> None:
         "train",
         "learning.train",
         "train the neural model on the history and put it in use",
+        json="one object: the version, whether it is in use, and its card",
         examples=("train --if-better", "train --until 2025-W11 --seed 2"),
     )
     train.add_argument("--until", metavar="WEEK", help="learn from weeks up to this one (the last)")
@@ -47,6 +48,7 @@ def _models(commands: Commands) -> None:
         "promote",
         "learning.promote",
         "put a version in use; an older one is a rollback",
+        json="one object: the version, and whether it is in use",
         examples=("models promote 2025-W08-998b96f8", "models promote --if-better"),
     )
     promote.add_argument(

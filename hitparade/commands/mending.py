@@ -26,6 +26,7 @@ def declare(commands: Commands) -> None:
         "rebuild",
         "rebuilding.rebuild",
         "count the log again beside the counters, and then replace them",
+        json="one object at the end",
         more="It counts by the settings of now, and replaces the counters once it has caught up; where it is "
         "interrupted, the next one goes on from there.",
         examples=("rebuild --workers 2", "rebuild --discard"),
@@ -41,6 +42,7 @@ def declare(commands: Commands) -> None:
         "drop",
         "pipeline.drop",
         "remove from Redis what was counted of a topic",
+        json="one object: what was removed, or would be",
         examples=("drop hitparade.tracks.v1", "drop hitparade.tracks.v1 --yes"),
     )
     drop.add_argument("topic", metavar="TOPIC", help="the session or the track topic")
@@ -60,6 +62,7 @@ def _letters(commands: Commands) -> None:
         "replay",
         "letters.replay",
         "send it again; what has become valid counts, and only once",
+        json="one object: what was sent, or would be",
         examples=("dead-letters replay", "dead-letters replay --yes"),
     )
     letters.add_argument("--topic", choices=LETTERS, default=LETTERS[0], help="whose letters (sessions)")

@@ -10,6 +10,7 @@ def declare(commands: Commands) -> None:
         "schedule",
         "pipeline.schedule",
         "trigger every week that has ended, missed ones too",
+        json="with --once, one object a week that was triggered",
         examples=(
             "schedule                              # until SIGTERM or Ctrl-C",
             "schedule --once --event-time          # what a replay has made due",
@@ -23,6 +24,7 @@ def declare(commands: Commands) -> None:
         "trigger",
         "pipeline.trigger",
         "trigger the last closed week, or the one given",
+        json="one object a week that was triggered",
         examples=("trigger", "trigger 2023-W24", "trigger --all"),
     )
     trigger.add_argument("week", nargs="?", metavar="WEEK", help="a closed week such as 2023-W24")
@@ -31,6 +33,7 @@ def declare(commands: Commands) -> None:
         "serve",
         "serving.serve",
         "the HTTP service and its page, until SIGTERM or Ctrl-C",
+        json="one object: where it serves",
         examples=("serve                                 # HITPARADE_HTTP_HOST and HITPARADE_HTTP_PORT say where",),
     )
 
@@ -45,6 +48,7 @@ def _consume(consume: Commands) -> None:
             name,
             f"pipeline.consume_{name}",
             text,
+            json="each list as it is published" if name == "weekly" else "one object at the end: what was counted",
             examples=(
                 f"{f'consume {name}':<38}# until SIGTERM or Ctrl-C",
                 f"consume {name} --until-idle",
