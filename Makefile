@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[neural,service,experiments,embedded,confluent,dev]'
+		--constraint constraints.txt --editable '.[neural,service,experiments,tracing,embedded,confluent,dev]'
 	@touch $@
 
 .PHONY: help install demo test faults fuzz bench contracts cli check format clean

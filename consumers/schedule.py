@@ -18,6 +18,7 @@ from features.topics import Topics
 from features.weeks import ChartWeek
 from producers.kafka import KafkaConfig
 from producers.publisher import NotAcknowledged, Publisher
+from producers.spans import UNTRACED, Spans
 from producers.triggers import Reason, Trigger
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Triggers:
     publisher: Publisher
     prepare: Callable[[ChartWeek], None] = lambda week: None
     """Called before weeks that are due are fired, with the oldest; it must not raise, and may take long."""
+    spans: Spans = UNTRACED
     n_fired: int = 0
     clock: Callable[[], float] = time.monotonic
     health: Health = field(init=False)
@@ -87,18 +89,23 @@ class Triggers:
             KafkaUnavailable: the cut could not be taken.
             NotAcknowledged: the trigger may be there or not; to fire again does no harm.
         """
+        topic = self.topics.triggers
+        with self.spans.span("trigger", kind="producer", topic=topic, week=week.name, reason=reason):
+            trigger = self._cut(week, reason)
+            self.publisher.publish([trigger.message(topic).with_headers(self.spans.headers())])
+        return trigger
+
+    def _cut(self, week: ChartWeek, reason: Reason) -> Trigger:
         names = {"sessions": self.topics.sessions, "tracks": self.topics.tracks}
         with contextlib.closing(TopicWatch(self.kafka)) as watch:
             facts = {name: watch.facts(topic) for name, topic in names.items()}
         ends = end_offsets(self.kafka, {names[name]: fact.partitions for name, fact in facts.items()})
-        trigger = Trigger(
+        return Trigger(
             closed_week=week.name,
             reason=reason,
             topic_ids={name: fact.topic_id for name, fact in facts.items()},
             cut={name: {str(p): end for p, end in sorted(ends[topic].items())} for name, topic in names.items()},
         )
-        self.publisher.publish([trigger.message(self.topics.triggers)])
-        return trigger
 
     def triggered(self) -> set[str]:
         """The weeks that have a trigger for the session topic as it is now."""

@@ -15,6 +15,7 @@ from features.history import History
 from features.reader import CounterReader, Standing, catalogue_slices
 from features.store import CounterStore
 from features.weeks import ChartWeek
+from producers.spans import UNTRACED, Spans
 
 log = logging.getLogger(__name__)
 MOST_READINGS = 5
@@ -44,6 +45,7 @@ class Snapshot:
     tracks: CounterStore
     track_partitions: Sequence[int]
     history: History
+    spans: Spans = UNTRACED
 
     def over(self, cuts: Mapping[str, Mapping[int, int]]) -> "Snapshot":
         """The same over the partitions of a cut: a topic may have been given more since this was opened."""
@@ -99,7 +101,7 @@ class Snapshot:
                 return standing
             for week in changed:
                 with contextlib.suppress(_CountedOn):
-                    self.history.write_week(week.name, self._slices(week, standing), standing.stamp(week))
+                    self._write_week(week, self._slices(week, standing), standing)
         names = ", ".join(map(str, changed))
         log.info("%s: counted on all the while they were read; reading copies", names, extra={"week": until.name})
         return self._write_from_copies(until, changed)
@@ -118,7 +120,7 @@ class Snapshot:
                 changed = self._changed(standing, until)
                 if copied.issuperset(changed):
                     for week in changed:
-                        self.history.write_week(week.name, self._copied(week, standing, copies), standing.stamp(week))
+                        self._write_week(week, self._copied(week, standing, copies), standing)
                     self._write_catalogue()
                     return standing
             finally:
@@ -153,10 +155,15 @@ class Snapshot:
         fences = self.tracks.fences(self.track_partitions)
         return {f"{fence.topic_id}:{partition}": str(fence.next_offset) for partition, fence in sorted(fences.items())}
 
+    def _write_week(self, week: ChartWeek, slices: Iterator[pa.Table], standing: Standing) -> None:
+        with self.spans.span("history", week=week.name):
+            self.history.write_week(week.name, slices, standing.stamp(week))
+
     def _write_catalogue(self) -> None:
         for _ in range(MOST_READINGS):
             stamp = self._catalogue_stamp()
             if self.history.catalogue_stamp() == stamp:
                 return
-            self.history.write_catalogue(catalogue_slices(self.tracks, self.track_partitions), stamp)
+            with self.spans.span("catalogue"):
+                self.history.write_catalogue(catalogue_slices(self.tracks, self.track_partitions), stamp)
         # The catalogue may change while it is read: a track is its newest record either way.

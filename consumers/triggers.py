@@ -20,6 +20,7 @@ from features.history import HistoryError
 from features.reader import WeekError
 from producers.playlists import Playlist
 from producers.publisher import NotAcknowledged
+from producers.spans import UNTRACED, Spans
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class TriggerConsumer:
     n_failed: int = 0
     """How often a run has failed, and was tried again"""
     last: LastRun | None = None
+    spans: Spans = UNTRACED
     clock: Callable[[], float] = time.monotonic
     health: Health = field(init=False)
 
@@ -93,7 +95,7 @@ class TriggerConsumer:
         while not self.stop.is_set():
             try:
                 began = self.clock()
-                lists = self._wait_for(beside.submit(self.run, trigger))
+                lists = self._wait_for(beside.submit(self._traced, record, trigger))
                 self.last = LastRun(time.time(), self.clock() - began, lists or ())
                 self.n_run += 1
                 self.health.progressed(self.clock())
@@ -110,6 +112,12 @@ class TriggerConsumer:
                 self.n_failed += 1
                 self.health.failed(f"{_name(record)}: {what}", self.clock(), is_told=True)
                 self.stop.wait(pause_s * random.uniform(0.5, 1.0))
+
+    def _traced(self, record: Any, trigger: Trigger) -> Any:
+        """Run it, in the trace that its record names."""
+        of = {"topic": record.topic, "week": trigger.closed_week}
+        with self.spans.span("weekly run", record.headers, "consumer", **of):
+            return self.run(trigger)
 
     def _pass_over(self, record: Any, cause: Exception, fields: Mapping[str, Any]) -> None:
         log.error("%s is passed over: %s", _name(record), cause, extra=fields)

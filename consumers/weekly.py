@@ -22,8 +22,9 @@ from models.experiments import Experiment, Experiments, Group
 from models.ranking import Best
 from models.registry import Registry
 from models.scorers import NAIVE, Fitted, open_model
-from producers.playlists import Entry, Playlist
+from producers.playlists import Entry, Evaluation, Playlist
 from producers.publisher import NotAcknowledged, Publisher
+from producers.spans import UNTRACED, Spans
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class WeeklyRun:
     """A change of it holds for every list that is computed; one that was published is not computed for it alone."""
     runner: Runner = here
     """Does the work of one part of the tracks after the other."""
+    spans: Spans = UNTRACED
 
     def run(self, trigger: Trigger) -> list[Playlist]:
         """Publish the lists that follow the trigger's week, and what the lists for that week were worth.
@@ -88,24 +90,30 @@ class WeeklyRun:
         """
         week = self.snapshot.counters.calendar.parse(trigger.closed_week)
         cuts = {name: {int(p): end for p, end in ends.items()} for name, ends in trigger.cut.items()}
-        self._await(trigger, cuts)
-        standing = self.snapshot.over(cuts).bring_up_to_date(week)
-        self.playlists.refresh()
+        with self.spans.span("wait for the cut"):
+            self._await(trigger, cuts)
+        with self.spans.span("read"):
+            standing = self.snapshot.over(cuts).bring_up_to_date(week)
+            self.playlists.refresh()
         lists = self._lists(week, cuts, standing)
-        evaluations = evaluate_lists(
-            week, self.snapshot.history, self.runs, list(self.playlists.of_week(week.name)), self.span_weeks
-        )
-        self.evaluations.keep(evaluations)
-        try:
-            self.publisher.publish(
-                [playlist.message(self.topics.playlists) for playlist in lists]
-                + [evaluation.message(self.topics.evaluations) for evaluation in evaluations]
+        with self.spans.span("evaluate"):
+            evaluations = evaluate_lists(
+                week, self.snapshot.history, self.runs, list(self.playlists.of_week(week.name)), self.span_weeks
             )
-        except NotAcknowledged:
-            self.playlists.forget()  # some may be there, and the next revision follows them
-            raise
-        self.playlists.note(lists)
+            self.evaluations.keep(evaluations)
+        self._publish(lists, evaluations)
         return lists
+
+    def _publish(self, lists: Sequence[Playlist], evaluations: Sequence[Evaluation]) -> None:
+        with self.spans.span("publish", kind="producer", topic=self.topics.playlists, n_lists=len(lists)):
+            messages = [playlist.message(self.topics.playlists) for playlist in lists]
+            messages += [evaluation.message(self.topics.evaluations) for evaluation in evaluations]
+            try:
+                self.publisher.publish([message.with_headers(self.spans.headers()) for message in messages])
+            except NotAcknowledged:
+                self.playlists.forget()  # some may be there, and the next revision follows them
+                raise
+        self.playlists.note(lists)
 
     def _await(self, trigger: Trigger, cuts: Mapping[str, Mapping[int, int]]) -> None:
         stores = {"sessions": self.snapshot.counters.store, "tracks": self.snapshot.tracks}
@@ -156,7 +164,8 @@ class WeeklyRun:
         opened = Opened(week.name, {}, {})
         for model in sorted(models | {NAIVE}):
             try:
-                opened.ready[model] = open_model(model, self.snapshot.history, self.registry, week.name)
+                with self.spans.span("open model", model=model):
+                    opened.ready[model] = open_model(model, self.snapshot.history, self.registry, week.name)
             except Exception as cause:  # whatever a model does, the list is made
                 if model == NAIVE:
                     raise
@@ -190,30 +199,40 @@ class WeeklyRun:
             best, most_played = self._rank(week, opened, run)
             lists = []
             for group in experiment.groups:
-                made_by, reason = opened.makes(group.model)
-                if made_by.model != NAIVE:
-                    others = Neighbours(best[NAIVE], most_played, self.playlists.latest(week.name, group.name))
-                    reason = self.guard.refusal(best[made_by.name], made_by.model, made_by.version, others)
-                    if reason:
-                        log.warning("group %s: %s", group.name, reason, extra={"week": week.name, "group": group.name})
-                        made_by = opened.ready[NAIVE]
-                playlist = Playlist(
-                    week=week.after().name,
-                    closed_week=week.name,
-                    group=group.name,
-                    experiment=experiment.name,
-                    model=made_by.model,
-                    model_version=made_by.version,
-                    fallback=reason,
-                    cut=cut,
-                    tracks=tuple(_entries(best[made_by.name])),
-                )
-                lists.append(playlist.following(self._published(week, group)))
+                with self.spans.span("list", group=group.name):
+                    made_by, reason = self._maker(week, group, opened, best, most_played)
+                    playlist = Playlist(
+                        week=week.after().name,
+                        closed_week=week.name,
+                        group=group.name,
+                        experiment=experiment.name,
+                        model=made_by.model,
+                        model_version=made_by.version,
+                        fallback=reason,
+                        cut=cut,
+                        tracks=tuple(_entries(best[made_by.name])),
+                    ).following(self._published(week, group))
+                    self.spans.note(model=made_by.name, model_version=made_by.version, revision=playlist.revision)
+                    lists.append(playlist)
             records = {playlist.group: playlist.message(self.topics.playlists).value or b"" for playlist in lists}
             run.keep(max(playlist.revision for playlist in lists), records)
             return lists
         finally:
             run.discard()
+
+    def _maker(
+        self, week: ChartWeek, group: Group, opened: Opened, best: Mapping[str, Best], most_played: Best
+    ) -> tuple[Fitted, str | None]:
+        """Who makes the group's list, and the reason where it is not the group's model."""
+        made_by, reason = opened.makes(group.model)
+        if made_by.model == NAIVE:
+            return made_by, reason
+        others = Neighbours(best[NAIVE], most_played, self.playlists.latest(week.name, group.name))
+        reason = self.guard.refusal(best[made_by.name], made_by.model, made_by.version, others)
+        if reason is None:
+            return made_by, None
+        log.warning("group %s: %s", group.name, reason, extra={"week": week.name, "group": group.name})
+        return opened.ready[NAIVE], reason
 
     def _rank(self, week: ChartWeek, opened: Opened, run: Run) -> tuple[dict[str, Best], Best]:
         """The best tracks by model and by the closed week's plays, part by part.
@@ -222,16 +241,18 @@ class WeeklyRun:
         """
         history = self.snapshot.history
         parts = history.parts(past_weeks(week.name))
-        chart = merged(self.runner(Charting(history, week.name), parts, _untold))
+        with self.spans.span("build"):
+            chart = merged(self.runner(Charting(history, week.name), parts, _untold))
         best, most_played = {model: Best() for model in opened.ready}, Best()
         scoring = Scoring(history, week.name, chart, dict(opened.ready), self.span_weeks)
-        for scored in self.runner(scoring, parts, _untold):
-            for model, failure in scored.failures.items():
-                opened.fail(model, failure)
-            for model, places in scored.best.items():
-                best[model].merge(places)
-            most_played.merge(scored.most_played)
-            run.add(scored.rows)
+        with self.spans.span("score", models=", ".join(opened.ready)):
+            for scored in self.runner(scoring, parts, _untold):
+                for model, failure in scored.failures.items():
+                    opened.fail(model, failure)
+                for model, places in scored.best.items():
+                    best[model].merge(places)
+                most_played.merge(scored.most_played)
+                run.add(scored.rows)
         return best, most_played
 
 

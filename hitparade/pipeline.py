@@ -117,7 +117,7 @@ def consume_weekly(settings: Settings, arguments: argparse.Namespace) -> int:
         run.playlists.forget,
     )
     log.info("waiting for triggers on %s, until SIGTERM or Ctrl-C", reader.topic, extra={"topic": reader.topic})
-    consumer = TriggerConsumer(reader, _told(settings, run.run, arguments.json), stop)
+    consumer = TriggerConsumer(reader, _told(settings, run.run, arguments.json), stop, spans=run.spans)
     with probing.probed(where, consumer, "weekly"):
         return consumer.consume(arguments.until_idle)
 

@@ -188,6 +188,10 @@ class Settings(BaseModel):
         le=65535,
         description="where a consumer serves `/livez`, `/readyz`, `/metrics`; without it nowhere",
     )
+    tracing: bool = Field(
+        False,
+        description="whether what leads from a trigger to its lists is traced (extra `tracing`); `OTEL_…` say where to",
+    )
     log_format: Literal["text", "json"] = Field("text", description="`text` or `json`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from models.experiments import Experiments
     from models.kept_reports import KeptReports
     from models.registry import Registry
+    from producers.spans import Spans
 
 
 class UnsafeRedis(Exception):
@@ -41,7 +42,7 @@ class UnsafeRedis(Exception):
 
 
 class ClientMissing(Exception):
-    """The Kafka client of the settings is not installed."""
+    """What the settings ask for is not installed."""
 
 
 def session_store(settings: Settings) -> CounterStore:
@@ -324,7 +325,7 @@ def snapshot(settings: Settings) -> Snapshot:
     from consumers.snapshot import Snapshot
 
     partitions = partitions_of(settings, settings.topics.tracks)
-    return Snapshot(counter_reader(settings), track_store(settings), partitions, history(settings))
+    return Snapshot(counter_reader(settings), track_store(settings), partitions, history(settings), spans(settings))
 
 
 def weekly_run(settings: Settings, stop: threading.Event | None = None) -> WeeklyRun:
@@ -346,6 +347,7 @@ def weekly_run(settings: Settings, stop: threading.Event | None = None) -> Weekl
         settings.cut_timeout_s,
         stop or threading.Event(),
         Guard(settings.guard_min_overlap_naive, settings.guard_min_overlap_last_week, settings.guard_min_captured),
+        spans=spans(settings),
     )
 
 
@@ -354,4 +356,24 @@ def triggers(settings: Settings) -> Triggers:
     from consumers.schedule import Triggers
     from producers.publisher import Publisher
 
-    return Triggers(settings.kafka, settings.topics, counter_reader(settings), Publisher(settings.kafka))
+    publisher = Publisher(settings.kafka)
+    return Triggers(settings.kafka, settings.topics, counter_reader(settings), publisher, spans=spans(settings))
+
+
+def spans(settings: Settings) -> Spans:
+    """What traces, where the settings want it.
+
+    Raises:
+        ClientMissing: OpenTelemetry is not installed.
+    """
+    from producers.spans import UNTRACED
+
+    if not settings.tracing:
+        return UNTRACED
+    try:
+        from hitparade.tracing import start_tracing
+    except ModuleNotFoundError as cause:
+        raise ClientMissing(
+            f"OpenTelemetry is not installed ({cause}): pip install -e '.[tracing]', or unset {PREFIX}TRACING"
+        ) from cause
+    return start_tracing()

@@ -20,6 +20,7 @@ DEFAULT = Topics()
 WEEKS_KEPT, PARTITIONS = 12, 6  # as the settings have them; a test holds them equal
 PLAIN = re.compile(r"[A-Za-z$_/][A-Za-z0-9$_./-]*")
 WRITTEN_WITH = {"content-type": {"const": "application/json"}, "schema-version": {"const": "1"}}
+TRACE = {"type": "string", "description": "W3C trace context, where HITPARADE_TRACING is on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _headers(channel: Channel, shown: tuple[Sample, ...]) -> Schema | None:
         return {"schemaFormat": DRAFT_7, "schema": {"$ref": "schemas/letter-headers.json"}}
     if not shown[0].headers:
         return None
-    return {"type": "object", "required": list(WRITTEN_WITH), "properties": WRITTEN_WITH}
+    return {"type": "object", "required": list(WRITTEN_WITH), "properties": {**WRITTEN_WITH, "traceparent": TRACE}}
 
 
 def _example(sample: Sample) -> Schema:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -27,6 +27,10 @@ class Message:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
+
+    def with_headers(self, headers: tuple[tuple[str, bytes], ...]) -> "Message":
+        """The same with more headers."""
+        return replace(self, headers=(*self.headers, *headers)) if headers else self
 
 
 class Publisher:

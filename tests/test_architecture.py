@@ -31,6 +31,7 @@ MAY_KNOW = {
         "consumers/group.py",
     },
     "confluent_kafka": {"consumers/confluent.py"},
+    "opentelemetry": {"hitparade/tracing.py"},
 }
 HEAVY = ["torch", "sklearn", "pandas", "numpy", "pyarrow", "matplotlib", "safetensors", "scipy"]
 

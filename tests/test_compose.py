@@ -179,7 +179,7 @@ def test_the_images_have_what_is_needed_in_the_versions_of_the_constraints() -> 
     constraints = {_normal(package): v for package, _, v in (line.partition("==") for line in lines)}
     counting, scoring, torch = pinned("counting"), pinned("scoring"), pinned("torch")
     assert set(counting) == set(closure())
-    assert set(scoring) | set(torch) == set(closure("neural", "service", "experiments"))
+    assert set(scoring) | set(torch) == set(closure("neural", "service", "experiments", "tracing"))
     assert set(torch) == {"torch"}
     assert "torch" not in counting
     for package, found in {**counting, **scoring, **torch}.items():

@@ -78,6 +78,7 @@ class Record:
     value: bytes | None
     topic: str = "triggers"
     partition: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Given(GroupReader):
@@ -369,6 +370,7 @@ class OneTrigger:
     topic: str = "triggers"
     partition: int = 0
     offset: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     def poll(self, timeout_s: float) -> Any:
         self.n_polls += 1
