@@ -231,8 +231,8 @@ def parse(raw: RawEvent, zone: tzinfo = UTC) -> SessionEvent | None:
     kind = _kind(raw.event_type)
     if kind is None:
         return None
-    track_id = _id(raw.track_id, "track_id")
-    user_id = _id(raw.user_id, "user_id")
+    track_id = read_id(raw.track_id, "track_id")
+    user_id = read_id(raw.user_id, "user_id")
     return SessionEvent(_utc(raw.timestamp, zone), user_id, track_id, kind)
 
 
@@ -245,7 +245,7 @@ def parse_exposure(raw: RawEvent, zone: tzinfo = UTC) -> Exposure | None:
     """
     if _kind(raw.event_type) is not None or raw.event_type.lower() != EXPOSURE:
         return None
-    user_id, event_time = _id(raw.user_id, "user_id"), _utc(raw.timestamp, zone)
+    user_id, event_time = read_id(raw.user_id, "user_id"), _utc(raw.timestamp, zone)
     return Exposure(event_time, user_id, _week(raw.week), _group(raw.group))
 
 
@@ -255,7 +255,7 @@ def event_id(raw: RawEvent) -> str | None:
     if type(value) is str and value.isascii():
         return value or None
     try:
-        return None if value is None else _id(value, "event_id")
+        return None if value is None else read_id(value, "event_id")
     except BadRecord:  # what counts by itself is not lost for its id
         return None
 
@@ -269,9 +269,13 @@ def _kind(event_type: Any) -> Kind | None:
     return kind
 
 
-def _id(value: Any, field: str) -> str:
-    """An id as text; type() and not isinstance(), because True is an int."""
-    if type(value) is int:
+def read_id(value: Any, field: str) -> str:
+    """An id as text.
+
+    Raises:
+        BadRecord: of this field; it is none.
+    """
+    if type(value) is int:  # True is an instance of int
         return str(value)
     if type(value) is not str or not value:
         raise BadRecord(field, f"expected text or an integer, found {_shown(value)}")
@@ -319,7 +323,7 @@ def _week(name: Any) -> str:
 def _group(name: Any) -> str:
     if type(name) is not str:
         raise BadRecord(EXPOSURE, f"expected the name of a group, found {_shown(name)}")
-    return _id(name, EXPOSURE)
+    return read_id(name, EXPOSURE)
 
 
 def _shown(value: Any) -> str:

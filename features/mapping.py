@@ -87,14 +87,14 @@ class Mapping:
         if self.event_types:
             found["event_type"] = self._event_type(found["event_type"])
         if self.per_second:
-            found["timestamp"] = _time(found["timestamp"], self.per_second)
+            found["timestamp"] = iso_time(found["timestamp"], self.per_second)
         for name, rule in self.ids.items():
             found[name] = rule.apply(found[name])
         return RawEvent(**found)
 
     def _found(self, name: str, fields: Lookup[str, Any]) -> Any:
         for path in self.paths[name]:
-            value = _at(fields, path)
+            value = at(fields, path)
             if value is not None and value != "":
                 return value
         return self.constants.get(name)
@@ -116,7 +116,8 @@ def unframed(value: bytes) -> tuple[bytes, bytes]:
     return (value[:FRAME_BYTES], value[FRAME_BYTES:]) if value.startswith(b"\0") else (b"", value)
 
 
-def _at(fields: Any, path: Path) -> Any:
+def at(fields: Any, path: Path) -> Any:
+    """What a path leads to; None where it ends before."""
     for name in path:
         if not isinstance(fields, dict):
             return None
@@ -124,7 +125,7 @@ def _at(fields: Any, path: Path) -> Any:
     return fields
 
 
-def _time(value: Any, per_second: int) -> Any:
+def iso_time(value: Any, per_second: int) -> Any:
     """A number as ISO 8601; a text that is none is left to be read as such."""
     if value is None or isinstance(value, bool):
         return value

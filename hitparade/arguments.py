@@ -7,6 +7,7 @@ from typing import Literal
 
 Client = Literal["kafka-python", "confluent-kafka"]
 BACKTESTED = ("naive", "linear", "neural")
+IMPORTED = ("week", "track_id", "plays", "skips", "likes", "group", "name", "artist")
 
 
 def models_of(text: str) -> tuple[str, ...]:
@@ -100,3 +101,11 @@ def whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
     return int(text)
+
+
+def column(text: str) -> tuple[str, str]:
+    """Our name of a column, and theirs."""
+    ours, _, theirs = text.partition("=")
+    if ours not in IMPORTED or not theirs:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(IMPORTED)}, =, and its name, found {text!r}")
+    return ours, theirs

@@ -3,12 +3,22 @@
 import argparse
 
 from hitparade import __version__
-from hitparade.commands import beginning, comparing, experimenting, feeding, learning, looking, mending, running
+from hitparade.commands import (
+    beginning,
+    comparing,
+    experimenting,
+    feeding,
+    importing,
+    learning,
+    looking,
+    mending,
+    running,
+)
 from hitparade.commands.declaring import Commands, Parser
 
 PURPOSES = {
     "begin here": (beginning.declare,),
-    "run the pipeline": (feeding.declare, running.declare),
+    "run the pipeline": (feeding.declare, importing.declare, running.declare),
     "look at what came of it": (looking.declare,),
     "models and experiments": (learning.declare, comparing.declare, experimenting.declare),
     "check and mend": (mending.declare,),
