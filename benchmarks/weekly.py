@@ -103,7 +103,7 @@ def topics_of(settings: Settings) -> tuple[Counted, Counted]:
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
         for store in (wiring.session_store(settings), wiring.track_store(settings)):
             facts = watch.facts(store.topic)
-            fenced = fence_settings(settings.calendar, store.slices)
+            fenced = fence_settings(wiring.rules(settings), store.slices)
             found.append(Counted(store, len(facts.partitions), facts.topic_id, fenced, assignment.fingerprint))
     return found[0], found[1]
 

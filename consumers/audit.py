@@ -148,7 +148,7 @@ class Audit:
             return [f"Redis counts topic id {fence.topic_id}, Kafka has {topic_id}: the topic was created anew"]
         problems = [
             f"counted with {name} {fence.settings.get(name)}, the settings have {ours}"
-            for name, ours in fence_settings(self.rules.calendar, self.store.slices).items()
+            for name, ours in fence_settings(self.rules, self.store.slices).items()
             if fence.settings.get(name) != ours
         ]
         if fence.next_offset > found.log_end:

@@ -120,7 +120,7 @@ class Rebuild:
         others = [rules.weeks_kept, rules.event_zone, rules.future_tolerance.total_seconds(), rules.duplicate_hours]
         others += ["exposures"] if rules.exposures else []
         others += [rules.mapping.fingerprint] if rules.mapping else []
-        return {**fence_settings(rules.calendar, self.store.slices), "rules": " ".join(map(str, others))}
+        return {**fence_settings(rules, self.store.slices), "rules": " ".join(map(str, others))}
 
     def run(self, count: Callable[[Sequence[int]], Iterable[Sequence[str]]] | None = None) -> None:
         """Count every partition up to where its counters stand, then switch them all.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import datetime
 
 from consumers.source import Batch
+from features.caps import pairs_in
 from features.duplicates import REPLAYED, ids_in
 from features.parts import Bucket, Part
 from features.rules import Rules
@@ -37,6 +38,7 @@ class Recount:
         self._witness = witness
         self._buckets: dict[str, dict[int, dict[str, list[int]]]] = {}
         self._ids: dict[str, set[bytes]] = defaultdict(set)
+        self._plays: dict[str, dict[bytes, int]] = defaultdict(dict)
 
     def add(self, batch: Batch) -> None:
         """Count a span that begins where the last one ended."""
@@ -44,7 +46,10 @@ class Recount:
             raise ValueError(f"expected a span from {self.next_offset} on, found one from {batch.start} on")
         rules, witness = self._rules, self._witness
         known = self._known(ids_in(batch.records, rules.topic, rules.duplicate_hours, rules.decode))
-        for part in tally(batch.records, batch.start, batch.end, self.stream_time, rules, known=known, witness=witness):
+        played = self._played(pairs_in(batch.records, rules))
+        for part in tally(
+            batch.records, batch.start, batch.end, self.stream_time, rules, known=known, witness=witness, played=played
+        ):
             self._apply(part)
 
     def _known(self, wanted: Mapping[str, Set[bytes]]) -> dict[str, set[bytes]]:
@@ -53,6 +58,12 @@ class Recount:
             for family, ids in wanted.items()
             for name, remembered in self._ids.items()
             if name.startswith(f"{family}:")
+        }
+
+    def _played(self, wanted: Mapping[str, Set[bytes]]) -> dict[str, dict[bytes, int]]:
+        return {
+            week: {pair: self._plays[week][pair] for pair in pairs if pair in self._plays[week]}
+            for week, pairs in wanted.items()
         }
 
     def _apply(self, part: Part) -> None:
@@ -65,6 +76,8 @@ class Recount:
                 self._add(bucket)
         for set_, ids in part.ids.items():
             self._ids[set_].update(ids)
+        for week, pairs in part.plays.items():
+            self._plays[week].update(pairs)
         if part.horizon:
             self._forget_weeks(part.horizon)
         if part.horizon or part.kept:
@@ -81,6 +94,7 @@ class Recount:
         for week in [week for week in self.touched if week < horizon]:
             del self.touched[week], self.groups[week]
             self._buckets.pop(week, None)
+        self._plays = defaultdict(dict, {week: pairs for week, pairs in self._plays.items() if week >= horizon})
 
     def _forget_ids(self, part: Part) -> None:
         for name in list(self._ids):

@@ -6,6 +6,7 @@ from datetime import datetime
 from consumers.beginning import Beginning, Log, Stopped
 from consumers.loop import Consumer, Decide
 from consumers.source import Batch, Source
+from features.caps import NOTHING_PLAYED, pairs_in
 from features.duplicates import has_ids, ids_in
 from features.fence import Fence
 from features.parts import Part
@@ -13,18 +14,20 @@ from features.rules import Rules
 from features.store import LAYOUT, CounterStore
 from features.tally import MOST_TRACKS, tally
 from features.topics import Topics
-from features.weeks import WEEKDAYS, Calendar
+from features.weeks import WEEKDAYS
 from producers.kafka import KafkaConfig
 from producers.letters import Letters
 
 
-def fence_settings(calendar: Calendar, slices: int) -> dict[str, str]:
+def fence_settings(rules: Rules, slices: int) -> dict[str, str]:
     """What a session fence must agree with, so that no bucket mixes two meanings."""
     return {
         "layout": LAYOUT,
-        "first_day": WEEKDAYS[calendar.first_weekday],
-        "zone": str(calendar.zone),
+        "first_day": WEEKDAYS[rules.calendar.first_weekday],
+        "zone": str(rules.calendar.zone),
         "slices": str(slices),
+        "plays_cap": str(rules.plays_cap),
+        "listeners": str(rules.listeners),
     }
 
 
@@ -48,12 +51,15 @@ def deciding(store: CounterStore, rules: Rules, most_tracks: int = MOST_TRACKS) 
     """What turns a span into parts."""
 
     def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
+        # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
         known = None
         if has_ids(batch.records, rules.duplicate_hours):
-            # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
             wanted = ids_in(batch.records, rules.topic, rules.duplicate_hours, rules.decode)
             known = store.known_ids(batch.partition, batch.start, wanted)
-        return tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)
+        played = NOTHING_PLAYED
+        if rules.plays_cap:
+            played = store.played(batch.partition, batch.start, pairs_in(batch.records, rules))
+        return tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known, played=played)
 
     return decide
 
@@ -78,7 +84,7 @@ def session_consumer(
 
 def session_beginning(log: Log, store: CounterStore, rules: Rules, accept_loss: bool = False) -> Beginning:
     """What the fences of sessions must agree with."""
-    settings = fence_settings(rules.calendar, store.slices)
+    settings = fence_settings(rules, store.slices)
     return Beginning(log, store, settings, lambda fence: check_experiments(rules, fence), accept_loss)
 
 

@@ -199,7 +199,7 @@ class Usage:
                 f"{where}: Redis counts topic id {fence.topic_id}, Kafka has {self.topic.topic_id}: the topic was "
                 "created anew; `hitparade audit` says more"
             )
-        for name, ours in fence_settings(self.rules.calendar, self.store.slices).items():
+        for name, ours in fence_settings(self.rules, self.store.slices).items():
             if fence.settings.get(name) != ours:
                 raise ExtractionError(
                     f"{where} was counted with {name} {fence.settings.get(name)}, the settings have {ours}"
@@ -238,6 +238,8 @@ class Usage:
         }
         if rules.mapping:
             parts["mapping"] = rules.mapping.fingerprint
+        if rules.plays_cap:  # else as before there was one: what was extracted stays in use
+            parts["plays_cap"] = rules.plays_cap
         return json.dumps(parts, sort_keys=True)
 
 

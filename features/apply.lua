@@ -15,8 +15,13 @@
 --            entries          list of {id, slice, timestamp, offset, value}
 --            ids              list of {name, n}: how many of ARGV[2] to remember in the set ids:<name>
 --            kept             list of names: of sets like ids:24h:7 those that stay, where it or horizon is not empty
+--            plays            list of {week, n}: how many of ARGV[4] to set in the hash plays:<week>
+--            listeners        list of {week, {{slice, {{id, n}, ...}}, ...}}: how many of ARGV[5] have played the track
 -- ARGV[2]  the ids to remember, 16 bytes each
--- ARGV[3]  the counts to add to the tracks of the buckets, in their order: 32-bit integers, little-endian
+-- ARGV[3]  the counts to add to the tracks of the buckets, in their order: 32-bit integers, little-endian; then how many
+--          plays of each pair of ARGV[4] have counted by now
+-- ARGV[4]  digests of a user and a track, 16 bytes each
+-- ARGV[5]  digests of listeners, 8 bytes each
 -- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the fence's id}, {"FENCED", the fence's next_offset},
 -- {"SINCE", the fence's stream_time}.
 --
@@ -116,6 +121,66 @@ for _, set in ipairs(span.ids) do
   fields[#fields + 1] = span['end']
 end
 
+local pair = 1  -- in ARGV[4]
+for _, week in ipairs(span.plays) do
+  local key, plays = prefix .. 'plays:' .. week[1], {}
+  redis.call('HLEN', key)  -- raises now, not half-way, where the key is of another type
+  for n = 1, week[2] do
+    plays[#plays + 1] = string.sub(ARGV[4], pair, pair + 15)
+    plays[#plays + 1] = struct.unpack('<I4', ARGV[3], at)
+    pair, at = pair + 16, at + 4
+    if #plays == 2 * CHUNK or n == week[2] then
+      plan('HSET', key, plays)
+      plays = {}
+    end
+  end
+end
+
+-- A sketch is a HyperLogLog as Redis has it. It is brought up to date under a name of its own, of which neither replicas
+-- nor the append-only file hear; its bytes 8 to 15 are what PFCOUNT has found.
+local sketch, listener = prefix .. 'sketch', 1  -- in ARGV[5]
+
+local function heard_by(old, n)
+  if old then redis.call('SET', sketch, old) end
+  local is_new = 0
+  for first = 1, n, CHUNK do
+    local digests = {}
+    for _ = first, math.min(first + CHUNK - 1, n) do
+      digests[#digests + 1] = string.sub(ARGV[5], listener, listener + 7)
+      listener = listener + 8
+    end
+    local answer = redis.pcall('PFADD', sketch, unpack(digests))
+    if type(answer) == 'table' then
+      redis.call('DEL', sketch)
+      error(answer.err .. ' (a sketch of listeners)')
+    end
+    is_new = is_new + answer
+  end
+  redis.call('PFCOUNT', sketch)
+  local value = redis.call('GET', sketch)
+  redis.call('DEL', sketch)
+  return is_new > 0 and value
+end
+
+if #span.listeners > 0 then redis.set_repl(redis.REPL_NONE) end
+for _, bucket in ipairs(span.listeners) do
+  for _, slice in ipairs(bucket[2]) do
+    local key, sketches = prefix .. 'listeners:' .. bucket[1] .. ':' .. whole(slice[1]), {}
+    for n, track in ipairs(slice[2]) do
+      local value = heard_by(redis.call('HGET', key, track[1]), track[2])
+      if value then
+        sketches[#sketches + 1] = track[1]
+        sketches[#sketches + 1] = value
+      end
+      if #sketches == 2 * CHUNK or (n == #slice[2] and #sketches > 0) then
+        plan('HSET', key, sketches)
+        sketches = {}
+      end
+    end
+  end
+end
+if #span.listeners > 0 then redis.set_repl(redis.REPL_ALL) end
+
 local newest = {}  -- a track may come twice in a span: only its newest entry is planned
 for _, entry in ipairs(span.entries) do
   local other = newest[entry[1]]
@@ -134,7 +199,11 @@ if span.horizon ~= '' or #span.kept > 0 then
   for _, field in ipairs(redis.call('HKEYS', fence)) do
     local week = string.match(field, '^bucket:(.+)$')
     if week and week < span.horizon then
-      for slice = 0, span.slices - 1 do plan('UNLINK', prefix .. 'week:' .. week .. ':' .. slice, {}) end
+      for slice = 0, span.slices - 1 do
+        plan('UNLINK', prefix .. 'week:' .. week .. ':' .. slice, {})
+        plan('UNLINK', prefix .. 'listeners:' .. week .. ':' .. slice, {})
+      end
+      plan('UNLINK', prefix .. 'plays:' .. week, {})
       plan('HDEL', fence, {field, 'groups:' .. week, 'experiment:' .. week})
     end
     local replayed = string.match(field, '^ids:replayed:(.+)$')

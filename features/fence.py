@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 OUTCOMES = ("counted", "late", "dead", "ignored")
-DUPLICATE, EXPOSURE = "duplicate", "exposure"
-OPTIONAL = (DUPLICATE, EXPOSURE)  # outcomes that are shown only where there is one
+DUPLICATE, CAPPED, EXPOSURE = "duplicate", "capped", "exposure"
+OPTIONAL = (DUPLICATE, CAPPED, EXPOSURE)  # outcomes that are shown only where there is one
 TALLIES = frozenset({*OUTCOMES, *OPTIONAL, "lost"})
-SETTINGS = ("layout", "first_day", "zone", "slices", "rules")
+SETTINGS = ("layout", "first_day", "zone", "slices", "plays_cap", "listeners", "rules")
+OFF = {"plays_cap": "0", "listeners": "False"}  # of a fence that was made before there were such settings
 
 
 def accounted(tallies: Collection[Mapping[str, int]]) -> dict[str, int]:
@@ -54,7 +55,7 @@ class Fence:
             next_offset=int(fields["next_offset"]),
             topic_id=topic_id,
             stream_time=datetime.fromisoformat(stream_time) if stream_time else None,
-            settings={name: fields[name] for name in SETTINGS if name in fields},
+            settings=OFF | {name: fields[name] for name in SETTINGS if name in fields},
             tallies={name: int(fields[name]) for name in fields if name.split(":")[0] in TALLIES},
             touched={week: int(offset) for week, offset in weekly["bucket"].items()},
             experiments=weekly["experiment"],

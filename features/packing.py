@@ -1,14 +1,19 @@
 """What goes into Redis and comes out of it, as bytes: arguments of apply.lua, counts, and tracks of the catalogue."""
 
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import chain
 from struct import pack, unpack
 
 import msgspec
 
-from features.parts import CatalogueEntry, Part
+from features.parts import Bucket, CatalogueEntry, Part
 from features.rules import N_KINDS
+
+LISTENER_BYTES = 8
 
 
 def slice_of(track_id: str, slices: int) -> int:
@@ -29,6 +34,8 @@ def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
         counts += chain.from_iterable(deltas for _, _, deltas in by_slice)
         about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
         buckets.append((*about, N_KINDS * len(bucket.groups), [(slice_, ids) for slice_, ids, _ in by_slice]))
+    listeners = [(bucket.week, _listeners(bucket, slices)) for bucket in part.buckets]
+    users = [user for _, heard in listeners for tracks in heard.values() for some in tracks.values() for user in some]
     span = {
         "start": str(part.start),
         "end": str(part.end),
@@ -42,9 +49,31 @@ def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
         "entries": [(e.track_id, slice_of(e.track_id, slices), e.timestamp, e.offset, e.value) for e in part.entries],
         "ids": [(name, len(ids)) for name, ids in part.ids.items()],
         "kept": part.kept,
+        "plays": [(week, len(pairs)) for week, pairs in part.plays.items()],
+        "listeners": [
+            (week, [(slice_, [(id_, len(users)) for id_, users in tracks.items()]) for slice_, tracks in heard.items()])
+            for week, heard in listeners
+        ],
     }
     remembered = b"".join(id_ for ids in part.ids.values() for id_ in ids)
-    return [msgspec.msgpack.encode(span), remembered, pack(f"<{len(counts)}I", *counts)]
+    pairs = b"".join(pair for pairs in part.plays.values() for pair in pairs)
+    played = [n for pairs in part.plays.values() for n in pairs.values()]
+    numbers = pack(f"<{len(counts) + len(played)}I", *counts, *played)
+    return [msgspec.msgpack.encode(span), remembered, numbers, pairs, b"".join(map(listener_digest, users))]
+
+
+def _listeners(bucket: Bucket, slices: int) -> dict[int, dict[str, set[str]]]:
+    """Who has played each track, by slice."""
+    found: dict[int, dict[str, set[str]]] = defaultdict(dict)
+    for track_id, users in bucket.listeners.items():
+        found[slice_of(track_id, slices)][track_id] = users
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def listener_digest(user_id: str) -> bytes:
+    """What a HyperLogLog, which hashes it again, is told of a listener."""
+    return blake2b(user_id.encode(), digest_size=LISTENER_BYTES).digest()
 
 
 def _by_slice(counts: Mapping[str, list[int]], slices: int) -> list[tuple[int, list[str], list[int]]]:
@@ -60,6 +89,11 @@ def _by_slice(counts: Mapping[str, list[int]], slices: int) -> list[tuple[int, l
 def unpacked(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
     """Plays, skips and likes of every group by track id."""
     return {track_id.decode(): unpack(f"<{len(counts) // 4}I", counts) for track_id, counts in packed.items()}
+
+
+def n_listeners(sketch: bytes) -> int:
+    """What PFCOUNT has found, which is kept with a HyperLogLog (Source: the head of Redis' hyperloglog.c)."""
+    return int.from_bytes(sketch[8:16], "little")
 
 
 def entry(track_id: bytes, value: bytes) -> CatalogueEntry:

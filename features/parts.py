@@ -1,6 +1,7 @@
 """What counting reads, records of a log, and what it makes of them: what to add and what to set aside."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -44,6 +45,8 @@ class Bucket:
     fingerprint: str
     counts: dict[str, list[int]]
     touched: int = 0
+    listeners: Mapping[str, set[str]] = field(default_factory=dict)
+    """Who has played each track, where that is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Part:
 
     since is the stream time at start. horizon, where not empty, names the oldest week still kept: the buckets of older
     ones are removed. ids are to be remembered, by set; kept, where not empty, or with a horizon, are the generations of
-    them that are not removed.
+    them that are not removed. plays are how many of a user and a track have counted by now, by week and digest.
     """
 
     start: int
@@ -92,3 +95,4 @@ class Part:
     ids: dict[str, list[bytes]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     since: datetime | None = None
+    plays: Mapping[str, Mapping[bytes, int]] = field(default_factory=dict)

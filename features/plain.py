@@ -1,14 +1,17 @@
 """Runs of records in which every event is plain, so that they can be looked at together rather than one by one."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from itertools import accumulate
 from typing import cast
 
 from features.events import EXPOSURE, IGNORED, KINDS, PlainEvent, decode_plain
 from features.parts import LogRecord
 
 KNOWN = KINDS.keys() | IGNORED
+RUN_BYTES = 1 << 16  # an odd event costs the others of its run their speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ class PlainRun:
             for record, some in zip(reversed(self.records), reversed(self.found), strict=True)
             if some is event or (type(some) is list and any(one is event for one in some))
         )
+
+
+def runs(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
+    """The records in runs of about so many bytes, of one record at least."""
+    sizes = list(accumulate([len(record.value or b"") for record in records]))
+    first = 0
+    while first < len(records):
+        after = bisect_left(sizes, (sizes[first - 1] if first else 0) + most_bytes, first) + 1
+        yield records[first:after]
+        first = after
 
 
 def plain_run(records: Sequence[LogRecord], zone: tzinfo, exposures: bool = False) -> PlainRun | None:

@@ -1,5 +1,6 @@
 """Reading the counters: sums over partitions and groups, slice by slice, each week as it stood at one instant."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
@@ -146,6 +147,19 @@ class CounterReader:
                     added = counts[N_KINDS * n : N_KINDS * (n + 1)]
                     sums[week, group] = tuple(map(add, so_far, added))
         return [(*place, *sums[place]) for place in sorted(sums) if any(sums[place])]
+
+    def listeners_of(self, track_id: str) -> dict[str, int] | None:
+        """About how many have played a track, by week of those kept, oldest first; None where that is not looked at.
+
+        Who has plays in two partitions is two: there are none in a topic that is keyed one way throughout.
+        """
+        standing, sums = self.standing(), Counter[str]()
+        if not any(fence.settings["listeners"] == "True" for fence in standing.fences.values()):
+            return None
+        for partition, fence in standing.fences.items():
+            weeks = [week.name for week in standing.kept() if week.name in fence.touched] if fence.touched else []
+            sums.update(self.store.listeners_of(partition, weeks, track_id))
+        return dict(sorted(sums.items()))
 
     def freeze(self, weeks: Iterable[ChartWeek], copies: str) -> Standing:
         """Copy these weeks, each partition at one instant; return the fences of that instant.

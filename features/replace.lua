@@ -20,7 +20,11 @@ local function names(fence)
   for _, field in ipairs(redis.call('HKEYS', fence)) do
     local bucket = string.match(field, '^bucket:(.+)$')
     if bucket then
-      for slice = 0, slices - 1 do found[#found + 1] = 'week:' .. bucket .. ':' .. slice end
+      found[#found + 1] = 'plays:' .. bucket
+      for slice = 0, slices - 1 do
+        found[#found + 1] = 'week:' .. bucket .. ':' .. slice
+        found[#found + 1] = 'listeners:' .. bucket .. ':' .. slice
+      end
     elseif string.match(field, '^ids:') then
       found[#found + 1] = field
     end

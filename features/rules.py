@@ -1,6 +1,6 @@
 """What decides how an event ends, other than the log itself; and the weeks and groups that events are counted under."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
@@ -71,6 +71,8 @@ class Rules:
     duplicate_hours: int = 0  # of stream time, for which the ids of events are remembered; 0: not at all
     exposures: bool = False  # whether who has seen a list is told of; else such events are ignored
     mapping: Mapping | None = None  # how events of others are read; None: all are of the contract
+    plays_cap: int = 0  # at most so many plays of one track by one user count in a week; 0: all
+    listeners: bool = False  # whether the different listeners of each track and week are estimated
     _weeks: dict[ChartWeek, CountedWeek] = field(default_factory=dict, init=False, repr=False, compare=False)
     _places: dict[str, Places] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -95,6 +97,18 @@ class Rules:
                 self._weeks.clear()
             found = self._weeks[week] = self._counted(week)
         return found
+
+    def weeks_between(self, first: datetime, last: datetime) -> Iterator[CountedWeek]:
+        """The weeks from that of an instant to that of a later one.
+
+        Raises:
+            OverflowError: one of them is not wholly within the years 1 to 9999.
+        """
+        week, newest = self.week_of(first), self.week_of(last)
+        yield week
+        while week.week != newest.week:  # of one week there may be two CountedWeeks: not all are remembered
+            week = self.week_of(week.end)
+            yield week
 
     def _counted(self, week: ChartWeek) -> CountedWeek:
         calendar, assignment = self.calendar, self.assignment_of(week)

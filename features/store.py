@@ -4,8 +4,9 @@ One partition of a source topic owns its keys. They share a hash tag, so that on
 single node and on a cluster:
 
     {hp:<topic>:<p>}:fence                        hash   next_offset, topic_id, stream_time; layout, first_day, zone,
-                                                         slices; the tallies counted, late, dead, ignored, duplicate,
-                                                         exposure, lost and dead:<cause>; bucket:<week> = offset
+                                                         slices, plays_cap, listeners; the tallies counted, late, dead,
+                                                         ignored, duplicate,
+                                                         capped, exposure, lost, dead:<cause>; bucket:<week> = offset
                                                          after the last record in it; experiment:<week> =
                                                          fingerprint of the assignment, groups:<week> = its
                                                          groups, in order;
@@ -14,6 +15,10 @@ single node and on a cluster:
                                                          second, and so on (32-bit integers, little-endian)
     {hp:<topic>:<p>}:ids:<name>                   set    16-byte digests of what was counted, so that it counts once;
                                                          <hours>h:<n> and replayed:<week>: features/duplicates.py
+    {hp:<topic>:<p>}:plays:<week>                 hash   16-byte digest of user and track -> how many plays of theirs
+                                                         have counted, where there is a cap: features/caps.py
+    {hp:<topic>:<p>}:listeners:<week>:<slice>     hash   track id -> who has played it, as Redis' HyperLogLog, which
+                                                         begins with their number; where listeners are looked at
     {hp:<topic>:<p>}:copy:<token>:week:…           hash   a week as it stood at one instant, for one reader
     {hp:<topic>:<p>}:new:…                        all of the above but copies, while a rebuild counts the log again; its
                                                   fence has `rules` too. Afterwards topic_id ends in #<rebuilds>
@@ -26,10 +31,12 @@ slice = CRC-32 of the track id modulo the number of slices.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.resources import files
+from struct import unpack
+from typing import Any
 
 from features.connect import Client, Script, StoreUnavailable, passing
 from features.fence import Fence
-from features.packing import arguments_of, entry, slice_of, unpacked
+from features.packing import arguments_of, entry, n_listeners, slice_of, unpacked
 from features.parts import CatalogueEntry, Part
 
 LAYOUT = "2"
@@ -57,6 +64,7 @@ class CounterStore:
         self.under = under
         self._apply = Script(client, files("features").joinpath("apply.lua").read_text())
         self._known = Script(client, files("features").joinpath("known.lua").read_text())
+        self._played = Script(client, files("features").joinpath("played.lua").read_text())
         self._init = Script(client, INIT)
         self._freeze = Script(client, files("features").joinpath("freeze.lua").read_text())
         self._replace = Script(client, files("features").joinpath("replace.lua").read_text())
@@ -133,13 +141,35 @@ class CounterStore:
     def _known_ids(
         self, partition: int, start: int, family: str, ids: Sequence[bytes]
     ) -> Iterator[tuple[str, set[bytes]]]:
-        arguments: list[bytes | str] = [str(start), family, b"".join(ids)]
-        problem, *sets = self._known(keys=self._whole(partition), args=arguments)
+        for name, *places in self._at(self._known, partition, start, family, ids):
+            yield name.decode(), {ids[place] for place in places}
+
+    @passing
+    def played(self, partition: int, start: int, wanted: Mapping[str, Set[bytes]]) -> dict[str, dict[bytes, int]]:
+        """How many plays of the pairs wanted of each week have counted, of those of which any has.
+
+        Raises:
+            Fenced: the fence is not at start, so what has counted is not what had before start.
+        """
+        found: dict[str, dict[bytes, int]] = defaultdict(dict)
+        for week, pairs in wanted.items():
+            ordered = list(pairs)
+            for first in range(0, len(ordered), MOST_IDS):
+                some = ordered[first : first + MOST_IDS]
+                (packed,) = self._at(self._played, partition, start, week, some)
+                counts = unpack(f"<{len(some)}I", packed)
+                found[week] |= {pair: n for pair, n in zip(some, counts, strict=True) if n}
+        return found
+
+    def _at(self, script: Script, partition: int, start: int, what: str, digests: Sequence[bytes]) -> list[Any]:
+        """What a script that looks digests up answers, unless the fence is not at start."""
+        arguments: list[bytes | str] = [str(start), what, b"".join(digests)]
+        found: list[Any]
+        problem, *found = script(keys=self._whole(partition), args=arguments)
         if problem != b"OK":
             where = f"{self.topic} partition {partition}"
             raise Fenced(f"{where}: expected the fence at offset {start}, found {problem.decode()}")
-        for name, *places in sets:
-            yield name.decode(), {ids[place] for place in places}
+        return found
 
     def slice_of(self, track_id: str) -> int:
         """The slice that holds a track, in every partition and in history."""
@@ -201,6 +231,16 @@ class CounterStore:
                 pipeline.hget(self.key(partition, f"week:{week}:{slice_}"), track_id)
             found = pipeline.execute()
         return unpacked({week.encode(): counts for week, counts in zip(weeks, found, strict=True) if counts})
+
+    @passing
+    def listeners_of(self, partition: int, weeks: Sequence[str], track_id: str) -> dict[str, int]:
+        """How many have played a track, about, by week; weeks in which nobody has are left out."""
+        slice_ = self.slice_of(track_id)
+        with self.client.pipeline(transaction=False) as pipeline:
+            for week in weeks:
+                pipeline.hget(self.key(partition, f"listeners:{week}:{slice_}"), track_id)
+            found = pipeline.execute()
+        return {week: n_listeners(sketch) for week, sketch in zip(weeks, found, strict=True) if sketch}
 
     @passing
     def entries_of(self, partition: int, track_ids: Sequence[str]) -> list[CatalogueEntry]:

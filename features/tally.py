@@ -5,23 +5,21 @@ clock change an answer. Where all events of a run are plain, and lie between wha
 future, their order cannot matter, and they are counted together. Anything odd takes the careful way.
 """
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import accumulate
 from typing import Any, Protocol
 
+from features.caps import NOTHING_PLAYED, PLAY, Cap, Plays
 from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, has_ids, ids_of
-from features.events import KINDS, BadRecord, Exposure, RawEvent, SessionEvent, parse, parse_exposure
-from features.fence import EXPOSURE
+from features.events import KINDS, BadRecord, Exposure, Kind, RawEvent, SessionEvent, parse, parse_exposure
+from features.fence import CAPPED, DUPLICATE, EXPOSURE
 from features.parts import Bucket, LogRecord, Part, SetAside
-from features.plain import PlainRun, plain_run
+from features.plain import RUN_BYTES, PlainRun, plain_run, runs
 from features.rules import N_KINDS, CountedWeek, Rules
 from features.weeks import ChartWeek
 
 MOST_TRACKS = 25_000  # in one atomic step: 40 ms of Redis' time
-RUN_BYTES = 1 << 16  # an odd event costs the others of its run their speed
 LEAST_EVENT_BYTES = 64  # of one that is counted
 
 
@@ -44,27 +42,19 @@ def tally(
     most_tracks: int = MOST_TRACKS,
     known: KnownIds | None = NOTHING_KNOWN,
     witness: Witness | None = None,
+    played: Plays = NOTHING_PLAYED,
 ) -> Iterator[Part]:
     """Count a span in parts of about most_tracks tracks, ids and events set aside, cut between records, up to `end`.
 
     known are those of ids_in(records) that are remembered at `start`, by set; None where has_ids(records) is false.
+    played is how many plays of each of pairs_in(records) have counted by `start`.
     """
-    counting = _Counting(rules, start, stream_time, known, witness)
-    for run in _runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
+    counting = _Counting(rules, start, stream_time, known, witness, played)
+    for run in runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
         counting.add_run(run)
         if counting.size() >= most_tracks and run[-1].offset + 1 < end:
             yield counting.part(run[-1].offset + 1)
     yield counting.part(end)
-
-
-def _runs(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """The records in runs of about so many bytes, of one record at least."""
-    sizes = list(accumulate([len(record.value or b"") for record in records]))
-    first = 0
-    while first < len(records):
-        after = bisect_left(sizes, (sizes[first - 1] if first else 0) + most_bytes, first) + 1
-        yield records[first:after]
-        first = after
 
 
 class _Counting:
@@ -77,11 +67,13 @@ class _Counting:
         stream_time: datetime | None,
         known: KnownIds | None,
         witness: Witness | None,
+        played: Plays,
     ) -> None:
         self.rules = rules
         self.witness = witness
         self.may_have_ids = known is not None
         self.memory = Memory(rules.duplicate_hours, known or NOTHING_KNOWN, stream_time)
+        self.cap = Cap(rules.plays_cap, played) if rules.plays_cap else None
         self.stream_time = stream_time
         self.now: CountedWeek | None = None
         self.newest = rules.calendar.week_of(stream_time).first_day if stream_time else date.min
@@ -96,7 +88,8 @@ class _Counting:
     def size(self) -> int:
         """How much the part so far makes Redis and Kafka do."""
         n_tracks = sum([len(bucket.counts) for bucket in self.buckets.values()])
-        return n_tracks + self.memory.n_added + len(self.done.set_aside)
+        n_remembered = self.memory.n_added + (self.cap.n_changed if self.cap else 0)
+        return n_tracks + n_remembered + len(self.done.set_aside)
 
     def add_run(self, records: Sequence[LogRecord]) -> None:
         """Decide every event of these records: together where that makes no difference, else one by one."""
@@ -118,21 +111,23 @@ class _Counting:
             return False
         if week.week.first_day < self._horizon(max(self.newest, newest.week.first_day)):
             return False
-        self._pass(run.last, newest)
-        self._add_events(run, week)
-        while week.week != newest.week:  # of one week there may be two CountedWeeks: not all are remembered
-            week = self.rules.week_of(week.end)
-            self._add_events(run, week)
-        self.done.tallies["counted"] += len(run.events)
+        n_counted = sum([self._add_events(run, week) for week in self.rules.weeks_between(run.first, run.last)])
+        if n_counted:
+            self.done.tallies["counted"] += n_counted
+        if n_counted < len(run.events):
+            self.done.tallies[CAPPED] += len(run.events) - n_counted
         if run.n_ignored:
             self.done.tallies["ignored"] += run.n_ignored
         return True
 
-    def _add_events(self, run: PlainRun, week: CountedWeek) -> None:
-        """Add those of the week to its bucket."""
-        events = run.within(week.start, week.end)
+    def _add_events(self, run: PlainRun, week: CountedWeek) -> int:
+        """Add those of the week to its bucket, let stream time come as far, and return how many these are."""
+        found = run.within(week.start, week.end)
+        events = self.cap.let(week, found) if self.cap else found
         if not events:
-            return
+            return 0
+        has_last = run.last < week.end and len(events) == len(found)
+        self._pass(run.last if has_last else max(time for _, time in run.timed(events)), week)
         bucket = self._bucket(week)
         counts: dict[Any, list[int]] = bucket.counts
         place_of: dict[Any, int] = week.places
@@ -145,6 +140,11 @@ class _Counting:
             for event, time in run.timed(events):
                 ids = str(event.user_id), str(event.track_id)
                 self.witness.counted(week, SessionEvent(time, *ids, KINDS[event.event_type]))
+        if self.rules.listeners:
+            for event in events:
+                if event.event_type == PLAY:
+                    bucket.listeners[str(event.track_id)].add(str(event.user_id))
+        return len(events)
 
     def add(self, record: LogRecord) -> None:
         """Decide every event of one record, in the order of its array."""
@@ -188,7 +188,7 @@ class _Counting:
         return event
 
     def _count(self, event: SessionEvent | Exposure, next_offset: int, ids: Ids | None) -> str:
-        """Add the event to its bucket, unless its week is no longer kept, or it was added before; say which.
+        """Add the event to its bucket, unless its week is no longer kept or it is refused; say which.
 
         An exposure moves no stream time and takes no id: nothing else ends otherwise for it.
         """
@@ -201,17 +201,30 @@ class _Counting:
             if self.witness:
                 self.witness.exposed(week, event)
             return EXPOSURE
-        if ids and self.memory.knows(ids, self.stream_time):
-            return "duplicate"
+        if refused := self._refused(event, week, ids):
+            return refused
         stream_time = self._pass(event.event_time, week)
         bucket = self._bucket(week)
         bucket.counts[event.track_id][week.places[event.user_id] + event.kind] += 1
         bucket.touched = next_offset
+        self._hear(bucket, event)
         if ids:
             self.memory.remember(ids, stream_time, week.name)
         if self.witness:
             self.witness.counted(week, event)
         return "counted"
+
+    def _refused(self, event: SessionEvent, week: CountedWeek, ids: Ids | None) -> str:
+        """How the event ends that was added before, or is one too many; empty where it is neither, and then counts."""
+        if ids and self.memory.knows(ids, self.stream_time):
+            return DUPLICATE
+        if self.cap and event.kind is Kind.PLAY and not self.cap.lets(week.name, event.user_id, event.track_id):
+            return CAPPED
+        return ""
+
+    def _hear(self, bucket: Bucket, event: SessionEvent) -> None:
+        if self.rules.listeners and event.kind is Kind.PLAY:
+            bucket.listeners[event.track_id].add(event.user_id)
 
     def _week_of(self, instant: datetime) -> CountedWeek:
         try:
@@ -223,7 +236,8 @@ class _Counting:
         bucket = self.buckets.get(week.week)
         if bucket is None:
             nought = [0] * (N_KINDS * len(week.groups))
-            bucket = Bucket(week.name, week.groups, week.fingerprint, defaultdict(nought.copy))
+            counts: dict[str, list[int]] = defaultdict(nought.copy)
+            bucket = Bucket(week.name, week.groups, week.fingerprint, counts, listeners=defaultdict(set))
             self.buckets[week.week] = bucket
         return bucket
 
@@ -250,13 +264,14 @@ class _Counting:
         ]
 
     def part(self, end: int) -> Part:
-        """Close the part at `end`; counts and ids that fell out of the horizon since are tallied, but not kept."""
+        """Close the part at `end`; what fell out of the horizon since is tallied, but not kept."""
         part = self.done
         part.end, part.stream_time = end, self.stream_time
         part.horizon = ChartWeek(self.horizon).name if self.horizon > self.oldest else ""
         part.buckets = [bucket for week, bucket in self.buckets.items() if week.first_day >= self.horizon]
         for bucket in part.buckets:
             _name_by_text(bucket.counts)
+        part.plays = self.cap.take(ChartWeek(self.horizon).name) if self.cap else {}
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
         self._begin(end)
         return part

@@ -78,7 +78,7 @@ def _show(outcome: Outcome, seconds: float) -> None:
         print_lists(lists)
     tallies = outcome.tallies
     parts = [f"{n:,} {name}" for name, n in tallies.items() if name != "read"]
-    how_many = ("four", "five", "six")[len(parts) - len(OUTCOMES)]
+    how_many = ("four", "five", "six", "seven")[len(parts) - len(OUTCOMES)]
     print(f"\n{tallies['read']:,} events read = {', '.join(parts)}. Every one ended in exactly one of the {how_many}.")
     print(f"{len(outcome.closed)} weeks closed, {len(outcome.playlists)} lists published, in {seconds:.0f} s.")
     print(NEXT)

@@ -137,6 +137,12 @@ class Settings(BaseModel):
         le=520,
         description="closed weeks of which a file holds what each listener did; older ones are removed",
     )
+    plays_cap: int = Field(
+        0, ge=0, le=1_000_000, description="at most so many plays of one track by one user count in a week; 0: all"
+    )
+    listeners: bool = Field(
+        False, description="whether each track's different listeners of a week are estimated, for `why` to show"
+    )
     grace_s: int = Field(3600, ge=0, description="`schedule` waits so long after a week's end")
     retrain_weeks: int = Field(
         0,

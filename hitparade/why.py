@@ -1,7 +1,7 @@
 """Why a track is where it is: its counts, its features, their context, each model's score and rank, its lists."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consumers.why import Explanations, Why
 from features.reader import WeekError
@@ -24,10 +24,11 @@ def why(settings: Settings, arguments: argparse.Namespace) -> int:
             raise WeekError(NO_LIST)
         closed = settings.calendar.parse(log.weeks()[-1]).before()
     found = _why(settings, arguments.track, closed, list(log.of_week(closed.after().name)))
+    listeners = wiring.counter_reader(settings).listeners_of(arguments.track) if settings.listeners else None
     if arguments.json:
-        output.print_json([found.model_dump(mode="json")])
+        output.print_json([{**found.model_dump(mode="json"), "listeners": listeners}])
     else:
-        _print_why(found)
+        _print_why(found, listeners)
     return 0
 
 
@@ -48,7 +49,7 @@ def _decimal(value: float | None) -> str:
     return "none" if value is None else f"{value:,.3f}"
 
 
-def _print_why(found: Why) -> None:
+def _print_why(found: Why, listeners: Mapping[str, int] | None) -> None:
     print(f"{output.printable(found.name or found.track_id)} ({found.track_id}), for week {found.week}")
     if not found.in_catalogue:
         print("It is not in the catalogue, so it is scored, but in no list.")
@@ -57,6 +58,8 @@ def _print_why(found: Why) -> None:
         ("week", "group", "#plays", "#skips", "#likes"),
         ([row.week, row.group, row.plays, row.skips, row.likes] for row in found.counts),
     )
+    if listeners is not None:
+        output.print_table("Listeners, about", ("week", "#different"), listeners.items())
     for title, numbers in (("Features", found.features), ("Context", found.context)):
         output.print_table(
             title,

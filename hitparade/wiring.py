@@ -110,6 +110,8 @@ def rules(settings: Settings) -> Rules:
         settings.duplicate_hours,
         settings.exposures,
         load_mapping(settings.mapping_file) if settings.mapping_file else None,
+        settings.plays_cap,
+        settings.listeners,
     )
 
 

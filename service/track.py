@@ -1,7 +1,7 @@
 """One track: what Redis counts and has in the catalogue, what the lists in memory and the runs on disk know."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -57,6 +57,8 @@ class TrackAnswer(BaseModel):
     """as its record in the catalogue has it"""
     counters: tuple[Counted, ...] | None
     """of the weeks that are kept, the open one included"""
+    listeners: Mapping[str, int] | None
+    """about how many have played it, by week of those that are kept; null where that is not looked at"""
     places: tuple[Place, ...]
     """in the lists of the last year, the newest first"""
     why: Why | None
@@ -72,7 +74,7 @@ def about(parts: Parts, explanations: Explanations, track_id: str, week: str | N
             does not answer.
     """
     lists = _lists(parts, week)
-    catalogue, counters, not_counted = _in_redis(parts, track_id)
+    catalogue, counters, listeners, not_counted = _in_redis(parts, track_id)
     why, not_explained = _why(explanations, parts.calendar, track_id, lists)
     reach = parts.memory.figures.lists
     not_listed = "" if reach.ok else f"places: the lists are not all known yet ({reach.reason})"
@@ -85,6 +87,7 @@ def about(parts: Parts, explanations: Explanations, track_id: str, week: str | N
         name=next(filter(None, names), ""),
         catalogue=catalogue,
         counters=counters,
+        listeners=listeners,
         places=tuple(_place(playlist, entry) for playlist, entry in entries),
         why=why,
         missing=tuple(filter(None, (not_counted, not_listed, not_explained))),
@@ -101,20 +104,23 @@ def _lists(parts: Parts, week: str | None) -> Sequence[Playlist]:
     return []
 
 
-def _in_redis(parts: Parts, track_id: str) -> tuple[Track | None, tuple[Counted, ...] | None, str]:
-    """What the catalogue and the counters have of a track, and why that is not known; then neither is."""
+def _in_redis(
+    parts: Parts, track_id: str
+) -> tuple[Track | None, tuple[Counted, ...] | None, Mapping[str, int] | None, str]:
+    """What the catalogue and the counters have of a track, its listeners, and why these are not known; then none is."""
     reach, lookup = parts.memory.figures.redis, parts.tracks
     if not reach.ok:  # who asked now would wait for as long as Redis may take
-        return None, None, f"{NOT_COUNTED} ({reach.reason})"
+        return None, None, None, f"{NOT_COUNTED} ({reach.reason})"
     if lookup.counters is None or lookup.catalogue is None:
-        return None, None, f"{NOT_COUNTED} (Kafka has not said yet what partitions there are)"
+        return None, None, None, f"{NOT_COUNTED} (Kafka has not said yet what partitions there are)"
     try:
         found = lookup.catalogue.of([track_id]).get(track_id)
+        listeners = lookup.counters.listeners_of(track_id)
         counters = [dict(zip(COUNTED, row, strict=True)) for row in lookup.counters.of_track(track_id)]
     except StoreUnavailable as cause:
         log.warning("a track could not be looked up: %s", cause)
-        return None, None, f"{NOT_COUNTED} (Redis does not answer)"
-    return Track.model_validate(found) if found else None, tuple(map(Counted.model_validate, counters)), ""
+        return None, None, None, f"{NOT_COUNTED} (Redis does not answer)"
+    return Track.model_validate(found) if found else None, tuple(map(Counted.model_validate, counters)), listeners, ""
 
 
 def _why(
@@ -153,6 +159,7 @@ EXAMPLE = TrackAnswer(
     name="Harbour",
     catalogue=Track(id="4p8QcNkaq2FQj8uGJ7HEDK", name="Harbour", release_date="2019-07-05", tempo=118.02),
     counters=(Counted(week="2025-W11", group="control", plays=110, skips=21, likes=9),),
+    listeners={"2025-W11": 84},
     places=(Place(week="2025-W12", group="control", revision=1, rank=1, score=842.5),),
     why=Why(
         track_id="4p8QcNkaq2FQj8uGJ7HEDK",

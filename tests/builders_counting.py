@@ -63,8 +63,8 @@ class Counted:
     def count(self, until: int | None = None) -> None:
         """Count what there is, or every partition up to an offset, as the consumer does, but in no group."""
         ends = end_offsets(self.settings.kafka, {self.topic: range(PARTITIONS)})[self.topic]
-        settings = fence_settings(self.settings.calendar, self.settings.slices)
-        store, decide = self.store, deciding(self.store, wiring.rules(self.settings))
+        store, rules = self.store, wiring.rules(self.settings)
+        settings, decide = fence_settings(rules, store.slices), deciding(store, rules)
         for partition, end in ends.items():
             fence = store.init(partition, 0, self.topic_id(), settings)
             with PartitionLog(self.settings.kafka, self.topic, partition, fence.next_offset) as log:

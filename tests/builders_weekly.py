@@ -15,12 +15,11 @@ from consumers.sessions import fence_settings
 from consumers.tracks import read_entries
 from consumers.weekly import WeeklyRun
 from features.parts import CatalogueEntry, Part
-from features.rules import Rules
 from features.store import CounterStore
 from features.tally import tally
 from features.weeks import ChartWeek
 from hitparade import wiring
-from hitparade.settings import Settings, zone
+from hitparade.settings import Settings
 from producers.playlists import Evaluation, Playlist
 from producers.publisher import Message, Publisher
 from producers.topics import ensure_topics, topic_specs
@@ -76,12 +75,7 @@ class Stage:
 
     def count(self) -> None:
         """Apply all that was sent."""
-        rules = Rules(
-            self.settings.calendar,
-            wiring.experiments(self.settings).in_force,
-            self.settings.weeks_kept,
-            zone(self.settings.event_time_zone),
-        )
+        rules = wiring.rules(self.settings)
         self._apply(
             wiring.session_store(self.settings),
             lambda records, start, end, stream_time: list(tally(records, start, end, stream_time, rules)),
@@ -96,7 +90,7 @@ class Stage:
     def _apply(self, store: CounterStore, decide: Any) -> None:
         facts = self.facts(store.topic)
         ends = end_offsets(self.settings.kafka, {store.topic: facts.partitions})[store.topic]
-        settings = fence_settings(self.settings.calendar, store.slices)
+        settings = fence_settings(wiring.rules(self.settings), store.slices)
         for partition in facts.partitions:
             fence = store.init(partition, 0, facts.topic_id, settings)
             start = fence.next_offset

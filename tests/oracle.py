@@ -161,6 +161,8 @@ class Totals:
     aside: list[tuple[str, str, int, int, bytes | None]] = field(default_factory=list)
     touched: dict[str, int] = field(default_factory=dict)
     stream_time: datetime | None = None
+    listeners: dict[tuple[str, str], set[str]] = field(default_factory=dict, compare=False)
+    """Who has a play that counts, by week and track, of the weeks kept."""
     events: list[tuple[str, Event]] = field(default_factory=list, compare=False)
     """Every event that was counted, with its week, whether that is kept or not."""
     exposures: list[tuple[str, Exposure]] = field(default_factory=list, compare=False)
@@ -204,6 +206,7 @@ def recount(
     duplicate_hours: int = 0,
     chart: Chart = UTC_FROM_MONDAY,
     exposures: bool = False,
+    plays_cap: int = 0,
 ) -> Totals:
     """Count a partition's log.
 
@@ -222,8 +225,9 @@ def recount(
                 verdict = _settle_exposure(totals, verdict, chart, weeks_kept)
             elif isinstance(verdict, tuple):
                 names = seen.names(element, record.value, origin, index)
-                verdict = _settle(totals, seen, names, verdict, record.offset + 1, chart, weeks_kept, group_of)
-            if verdict in ("counted", "ignored", "duplicate", "seen"):
+                cap = plays_cap or None
+                verdict = _settle(totals, seen, names, verdict, record.offset + 1, chart, weeks_kept, group_of, cap)
+            if verdict in ("counted", "ignored", "duplicate", "capped", "seen"):
                 totals.outcomes["exposure" if verdict == "seen" else verdict] += 1
                 continue
             kind = "late" if verdict == "late" else "dead"
@@ -234,6 +238,7 @@ def recount(
     oldest = _oldest(totals.stream_time, weeks_kept, chart)
     totals.counts = {bucket: counts for bucket, counts in totals.counts.items() if bucket[0] >= oldest}
     totals.touched = {week: offset for week, offset in totals.touched.items() if week >= oldest}
+    totals.listeners = {pair: users for pair, users in totals.listeners.items() if pair[0] >= oldest}
     totals.outcomes = +totals.outcomes
     return totals
 
@@ -284,6 +289,7 @@ def _settle(
     chart: Chart,
     weeks_kept: int,
     group_of: Callable[[str], str],
+    plays_cap: int | None,
 ) -> str:
     instant, user, track, kind = event
     first_day, group = chart.first_day(instant), group_of(user)
@@ -294,10 +300,15 @@ def _settle(
         return "late"
     if any(seen.knows(name, totals.stream_time) for name in names):
         return "duplicate"
+    n_before = sum(other[1:] == event[1:] and in_week == week for in_week, other in totals.events)
+    if kind == 0 and plays_cap is not None and n_before >= plays_cap:
+        return "capped"
     totals.stream_time = max(instant, totals.stream_time or instant)
     totals.counts.setdefault((week, group, track), [0, 0, 0])[kind] += 1
     totals.touched[week] = next_offset
     totals.events.append((week, event))
+    if kind == 0:
+        totals.listeners.setdefault((week, track), set()).add(user)
     seen.counted_in |= dict.fromkeys(names, seen.generation(totals.stream_time))
     return "counted"
 

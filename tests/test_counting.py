@@ -259,7 +259,7 @@ def test_a_fence_beyond_the_end_of_its_log_is_refused_and_costs_the_others_nothi
     store = wiring.session_store(settings)
     with contextlib.closing(TopicWatch(settings.kafka)) as watch:
         topic_id = watch.facts(settings.topics.sessions).topic_id
-    store.init(0, 99, topic_id, fence_settings(settings.calendar, store.slices))
+    store.init(0, 99, topic_id, fence_settings(wiring.rules(settings), store.slices))
     send(settings, [play(track=f"t{n}") for n in range(5000)], partition=1)
     consumer = count(settings)
     assert "the fence is at offset 99, but the log ends at 1" in consumer.stopped[0]

@@ -44,8 +44,8 @@ def ran(embedded_stack: Embedded, tmp_path_factory: pytest.TempPathFactory) -> I
     """Seven weeks counted, the lists after 2023-W23 and 2023-W24 published; z is in no catalogue."""
     folder = tmp_path_factory.mktemp("looking")
     (folder / "e.toml").write_text(EXPERIMENT)
-    file = {"HITPARADE_EXPERIMENT_FILE": str(folder / "e.toml")}
-    with staged(embedded_stack.kafka, embedded_stack.redis_url, f"t{token_hex(4)}", folder, **file) as stage:
+    env = {"HITPARADE_EXPERIMENT_FILE": str(folder / "e.toml"), "HITPARADE_LISTENERS": "true"}
+    with staged(embedded_stack.kafka, embedded_stack.redis_url, f"t{token_hex(4)}", folder, **env) as stage:
         stage.catalogue("a", "b", "c")
         stage.catalogue("d", name="[/bold] \x1b[31m:smile: [Remastered]", partition=1)
         for week in range(19, 26):
@@ -358,6 +358,21 @@ def test_why_in_words(looking: Stage, capsys: Capture) -> None:
     assert out.startswith("Song b (b), for week 2023-W25\n")
     assert "│ naive  │           5.000 │ 17.000 │    2 │  4 │" in out
     assert out.endswith("control (naive): rank 2\ntreatment (linear): rank 2\n")
+
+
+def test_why_tells_about_how_many_listeners_there_were_where_they_are_looked_at(
+    looking: Stage, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all partitions, in the weeks that are kept, the open one included."""
+    (answer,) = run(capsys, "why", "a", "--json").rows()
+    assert answer["listeners"] == {f"2023-W{week}": 2 for week in range(19, 26)}
+    out = run(capsys, "why", "a").out
+    assert "Listeners, about" in out
+    assert "│ 2023-W24 │         2 │" in out
+    monkeypatch.setenv("HITPARADE_LISTENERS", "false")
+    (answer,) = run(capsys, "why", "a", "--json").rows()
+    assert answer["listeners"] is None
+    assert "Listeners" not in run(capsys, "why", "a").out
 
 
 def test_why_of_a_track_that_is_in_no_catalogue(looking: Stage, capsys: Capture) -> None:

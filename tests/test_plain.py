@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from features.events import CAUSES
 from features.fence import OUTCOMES
 from features.parts import LogRecord
-from features.plain import plain_run
+from features.plain import RUN_BYTES, plain_run
 from features.rules import MOST_USERS, MOST_WEEKS, Places
-from features.tally import RUN_BYTES, _Counting, tally
+from features.tally import _Counting, tally
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
 from tests.builders_plain import any_log

@@ -40,10 +40,11 @@ def lookup(store: CounterStore, tracks: CounterStore) -> TrackLookup:
 def in_redis(redis: Redis, prefix: str) -> TrackLookup:
     """`a` and `a/b` are counted and in the catalogue, `counted` and `listed` are one of both."""
     store, tracks = CounterStore(redis, prefix, slices=3), CounterStore(redis, f"{prefix}.tracks", slices=3)
-    for each in (store, tracks):
-        each.init(0, 0, "id", {})
+    store.init(0, 0, "id", {"listeners": "True"})
+    tracks.init(0, 0, "id", {})
     counts = {"a": [1, 2, 3, 4, 5, 6], "a/b": [1, 0, 0, 0, 0, 0], "counted": [0, 0, 0, 1, 0, 0]}
-    store.apply(0, "id", Part(0, 1, MONDAY, buckets=[Bucket("2023-W24", ("control", "treatment"), "f", counts, 1)]))
+    bucket = Bucket("2023-W24", ("control", "treatment"), "f", counts, 1, {"a": {"u", "v", "w"}})
+    store.apply(0, "id", Part(0, 1, MONDAY, buckets=[bucket]))
     entries = [CatalogueEntry(i, 1, 1, a_track(i, tempo=None).model_dump_json()) for i in ("a", "a/b", "listed")]
     tracks.apply(0, "id", Part(0, 1, None, entries=entries))
     return lookup(store, tracks)
@@ -66,6 +67,7 @@ def test_a_track_is_what_counters_catalogue_lists_and_run_know_of_it(tmp_path: P
         {"week": "2023-W24", "group": "control", "plays": 1, "skips": 2, "likes": 3},
         {"week": "2023-W24", "group": "treatment", "plays": 4, "skips": 5, "likes": 6},
     ]
+    assert found["listeners"] == {"2023-W24": 3}
     assert (found["catalogue"]["release_date"], found["catalogue"]["tempo"]) == ("2019-07-05", None)
     assert [(p["week"], p["group"], p["rank"], p["score"]) for p in found["places"]] == [
         *(("2023-W25", "control", 2, 98.0), ("2023-W25", "x", 2, 98.0)),
@@ -75,6 +77,17 @@ def test_a_track_is_what_counters_catalogue_lists_and_run_know_of_it(tmp_path: P
     assert (why["week"], why["closed_week"], why["counts"][0]["plays"]) == ("2023-W25", "2023-W24", 3)
     assert [(m["model"], m["score"], m["rank"], m["of"]) for m in why["models"]] == [("naive", 5.0, 2, 2)]
     assert [(place["group"], place["rank"]) for place in why["lists"]] == [("control", 2), ("x", 2), ("y", None)]
+
+
+def test_the_page_of_a_track_tells_of_its_listeners_where_they_are_looked_at(
+    tmp_path: Path, in_redis: TrackLookup
+) -> None:
+    made = whole(tmp_path, in_redis)
+    assert "Different listeners, about: 2023-W24 3." in get(made, "/track/a").text
+    assert in_redis.counters
+    in_redis.counters.store.client.hset(in_redis.counters.store.key(0, "fence"), "listeners", "False")
+    assert "Different listeners" not in get(made, "/track/a").text
+    assert get(made, "/tracks/a").json()["listeners"] is None
 
 
 def test_why_is_of_the_latest_lists_or_of_the_week_asked_for(tmp_path: Path, in_redis: TrackLookup) -> None:

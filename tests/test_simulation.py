@@ -22,6 +22,7 @@ from tests.simulation.memory import MemoryStore
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.world import SEEDS_PER_LOG
 from tests.stored import stored
+from tests.test_caps import plays_of
 from tests.test_store import SETTINGS
 
 N_SEEDS = 2000
@@ -98,11 +99,13 @@ def random_call(chance: random.Random, fence: Fence | None, partition: int, newe
     at = fence.next_offset if fence else 0
     start = chance.choice((at, at, at, at, at + 1, max(0, at - 1)))
     identity = chance.choice((fence.identity if fence else "id-1",) * 4 + ("id-1", "id-2", "id-1#1"))
-    match chance.choice(("init", "known", *["apply"] * 6)):
+    match chance.choice(("init", "known", "played", *["apply"] * 6)):
         case "init":
             return "init", partition, at, identity.partition("#")[0], SETTINGS
         case "known":
             return "known_ids", partition, start, {name: set(some_ids(chance)) for name in (FAMILY, "replayed")}
+        case "played":
+            return "played", partition, start, {week: set(some_ids(chance)) for week in WEEKS[:2]}
         case _:
             part = random_part(chance, start, newest)
             part.since = chance.choice((fence.stream_time if fence else None,) * 9 + (MONDAY,))
@@ -119,7 +122,9 @@ def random_part(chance: random.Random, start: int, newest: int) -> Part:
     for week in chance.sample(WEEKS[oldest : newest + 1], chance.randint(0, newest + 1 - oldest)):
         groups = GROUPS[week]
         counts = {track: [chance.randint(0, 2) for _ in range(3 * len(groups))] for track in chance.sample("abc", 2)}
-        part.buckets.append(Bucket(week, groups, chance.choice(("f1", "f2")), counts, end))
+        heard = {track: {*chance.choices("uvw", k=chance.randint(1, 3))} for track in counts if chance.random() < 0.5}
+        part.buckets.append(Bucket(week, groups, chance.choice(("f1", "f2")), counts, end, heard))
+        part.plays = {**part.plays, week: {pair: chance.randint(1, 9) for pair in some_ids(chance)}}
         part.ids[f"replayed:{week}"] = some_ids(chance)
     part.ids |= {name: some_ids(chance) for name in chance.sample(generations, chance.randint(0, 2))}
     part.ids = {name: ids for name, ids in part.ids.items() if ids}
@@ -141,12 +146,22 @@ def contents(store: CounterStore, partition: int) -> Any:
     begins = store.key(partition, "ids:")
     names = [key if isinstance(key, str) else key.decode() for key in store.client.scan_iter(f"{begins}*")]
     ids = {name.removeprefix(begins): store.client.smembers(name) for name in names}
-    return fence, counts, ids
+    heard = {(week, track): n for track in "abc" for week, n in store.listeners_of(partition, WEEKS, track).items()}
+    return fence, counts, ids, plays_of(store, partition), heard
 
 
 def contents_in_memory(store: MemoryStore, partition: int) -> Any:
     counted = store.partitions.get(partition)
-    return counted and (counted.fence, counted.counts, counted.ids)
+    if counted is None:
+        return None
+    plays = {(week, pair): n for week, pairs in counted.plays.items() for pair, n in pairs.items()}
+    return (
+        counted.fence,
+        counted.counts,
+        counted.ids,
+        plays,
+        {name: len(some) for name, some in counted.listeners.items()},
+    )
 
 
 def rebuild(store: CounterStore, memory: MemoryStore, partition: int) -> None:
@@ -172,6 +187,6 @@ def test_the_store_in_memory_answers_and_holds_what_redis_does(redis: Redis, pre
             met[call[0], answer if isinstance(answer, type) else "done"] += 1
             if chance.random() < 0.05:
                 rebuild(store, memory, partition)
-    refused = {("apply", Fenced), ("apply", TopicChanged), ("known_ids", Fenced)}
-    assert met.keys() == refused | {("init", "done"), ("apply", "done"), ("known_ids", "done")}
+    refused = {("apply", Fenced), ("apply", TopicChanged), ("known_ids", Fenced), ("played", Fenced)}
+    assert met.keys() == refused | {(method, "done") for method in ("init", "apply", "known_ids", "played")}
     assert min(met.values()) > 5

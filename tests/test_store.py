@@ -16,7 +16,7 @@ from features.store import CounterStore, Fenced, TopicChanged
 from hitparade.processes import HOST, child, comes_up, leash
 from tests.servers import free_port_pair, wait_until
 
-SETTINGS = {"layout": "2", "first_day": "monday", "zone": "UTC", "slices": "4"}
+SETTINGS = {"layout": "2", "first_day": "monday", "zone": "UTC", "slices": "4", "plays_cap": "0", "listeners": "False"}
 TOPIC_ID = "AAAA"
 SOME_TIME = datetime(2023, 6, 17, 10, 9, 50, 547000, tzinfo=UTC)
 MOST = 2**32 - 1

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from features.fence import OUTCOMES
 from features.parts import Part
-from features.tally import LEAST_EVENT_BYTES, RUN_BYTES, tally
+from features.plain import RUN_BYTES
+from features.tally import LEAST_EVENT_BYTES, tally
 from features.weeks import ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
 from tests.oracle import Totals, recount, split

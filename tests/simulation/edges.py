@@ -39,6 +39,11 @@ class StoreEdge:
             return {}
         return self.world.edge("known ids", lambda: self.store.known_ids(partition, start, wanted), StoreUnavailable)
 
+    def played(self, partition: int, start: int, wanted: Mapping[str, Set[bytes]]) -> Mapping[str, Mapping[bytes, int]]:
+        if not wanted:
+            return {}
+        return self.world.edge("plays", lambda: self.store.played(partition, start, wanted), StoreUnavailable)
+
     def apply(self, partition: int, topic_id: str, part: Part) -> None:
         name = f"apply [{part.start}, {part.end}) to partition {partition}"
         self.world.edge(name, lambda: self._apply(partition, topic_id, part), StoreUnavailable)

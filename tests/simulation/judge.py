@@ -36,6 +36,7 @@ def check(world: "World", partition: int, before: Fence | None) -> None:
     expected = truth(log.log, fence.next_offset, counted.began, counted.lost)
     must_equal(counted.counts, expected.counts, f"{where}counts")
     must_equal(fence.tallies, expected.outcomes, f"{where}tallies")
+    must_equal(counted.listeners, expected.listeners, f"{where}listeners")
     must_equal(fence.touched, expected.touched, f"{where}touched")
     must_equal(fence.stream_time, expected.stream_time, f"{where}stream time")
     must_equal(fence.experiments.keys(), fence.touched.keys(), f"{where}experiments")

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -39,6 +39,8 @@ class Log:
     """For how long the ids of events are remembered; 0: not at all."""
     exposures: bool
     """Whether who has seen a list is told of."""
+    plays_cap: int
+    """How many plays of one track by one user count in a week; 0: all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Truth:
     touched: Mapping[str, int]
     stream_time: datetime | None
     letters: frozenset[Letter]
+    listeners: Mapping[tuple[str, str], Set[str]]
 
 
 @lru_cache(maxsize=20_000)
@@ -62,10 +65,12 @@ def truth(log: Log, end: int, began: int = 0, lost: tuple[Range, ...] = ()) -> T
         topic=TOPIC,
         duplicate_hours=log.hours,
         exposures=log.exposures,
+        plays_cap=log.plays_cap,
     )
     counts = {bucket: tuple(found) for bucket, found in totals.counts.items()}
     outcomes = totals.outcomes + Counter(lost=sum(stop - start for start, stop in lost))
-    return Truth(counts, outcomes, totals.touched, totals.stream_time, frozenset(totals.aside))
+    letters = frozenset(totals.aside)
+    return Truth(counts, outcomes, totals.touched, totals.stream_time, letters, totals.listeners)
 
 
 def rules_of(number: int) -> Rules:
@@ -76,6 +81,8 @@ def rules_of(number: int) -> Rules:
         topic=TOPIC,
         duplicate_hours=_hours_of(number),
         exposures=_has_exposures(number),
+        plays_cap=_cap_of(number),
+        listeners=True,
     )
 
 
@@ -87,12 +94,16 @@ def _has_exposures(number: int) -> bool:
     return number % 4 > 1
 
 
+def _cap_of(number: int) -> int:
+    return number % 3
+
+
 @lru_cache(maxsize=64)
 def known_logs(number: int, topic: int) -> tuple[Log, ...]:
     """The logs of a topic's partitions; the same number and another topic is what a topic created anew holds."""
     chance, hours = random.Random(f"log {number} {topic}"), _hours_of(number)
-    exposures = _has_exposures(number)
-    return tuple(Log(_records(chance, hours > 0), hours, exposures) for _ in range(MOST_PARTITIONS))
+    told = _has_exposures(number), _cap_of(number)
+    return tuple(Log(_records(chance, hours > 0), hours, *told) for _ in range(MOST_PARTITIONS))
 
 
 def _records(chance: random.Random, has_ids: bool) -> tuple[Record | None, ...]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
+from features.caps import Plays
 from features.duplicates import REPLAYED
 from features.fence import Fence
 from features.parts import Part
@@ -14,6 +15,7 @@ from tests.simulation.logs import Range
 from tests.stored import by_group
 
 Ids = Mapping[str, frozenset[bytes]]
+Listeners = Mapping[tuple[str, str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Counted:
     fence: Fence
     counts: Mapping[Bucket, tuple[int, ...]] = field(default_factory=dict)
     ids: Ids = field(default_factory=dict)
+    plays: Plays = field(default_factory=dict)
+    listeners: Listeners = field(default_factory=dict)
     began: int = 0
     lost: tuple[Range, ...] = ()
 
@@ -84,6 +88,17 @@ class MemoryStore:
             if wanted.get(family := name.split(":")[0])
         }
 
+    def played(self, partition: int, start: int, wanted: Mapping[str, Set[bytes]]) -> dict[str, dict[bytes, int]]:
+        counted = self.partitions.get(partition)
+        if any(wanted.values()) and (counted is None or counted.fence.next_offset != start):
+            raise Fenced(f"expected the fence at offset {start}, found {counted and counted.fence.next_offset}")
+        plays = counted.plays if counted else {}
+        return {
+            week: {p: plays[week][p] for p in pairs if p in plays.get(week, {})}
+            for week, pairs in wanted.items()
+            if pairs
+        }
+
 
 def _added(counted: Counted, part: Part) -> Counted:
     fence, counts = counted.fence, dict(counted.counts)
@@ -110,7 +125,24 @@ def _added(counted: Counted, part: Part) -> Counted:
         groups=groups,
     )
     lost = ((part.start, part.end),) if part.tallies["lost"] else ()
-    return Counted(fence, counts, _remembered(counted.ids, part), counted.began, counted.lost + lost)
+    remembered = _remembered(counted.ids, part), _played(counted.plays, part), _heard(counted.listeners, part)
+    return Counted(fence, counts, *remembered, counted.began, counted.lost + lost)
+
+
+def _played(plays: Plays, part: Part) -> Plays:
+    if not part.plays and not part.horizon:
+        return plays
+    weeks = [week for week in plays.keys() | part.plays.keys() if week >= part.horizon]
+    return {week: {**plays.get(week, {}), **part.plays.get(week, {})} for week in weeks}
+
+
+def _heard(listeners: Listeners, part: Part) -> Listeners:
+    found = dict(listeners)
+    for bucket in part.buckets:
+        for track_id, users in bucket.listeners.items():
+            name = bucket.week, track_id
+            found[name] = found.get(name, frozenset()) | users
+    return {name: users for name, users in found.items() if name[0] >= part.horizon}
 
 
 def _remembered(ids: Ids, part: Part) -> Ids:

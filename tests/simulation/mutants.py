@@ -14,6 +14,8 @@ from consumers.beginning import Beginning
 from consumers.loop import Consumer
 from consumers.source import Source
 from consumers.watchdog import Watchdog
+from features.caps import Cap
+from features.tally import _Counting
 from tests.simulation.memory import MemoryStore
 
 
@@ -29,7 +31,7 @@ class Edit(NamedTuple):
 SEND = "self.letters.send(batch.partition, part.set_aside)"
 SEND_APPLIED = "self.letters.send(applying.partition, applying.part.set_aside)"
 DONE = "applying.done.result()"
-TALLY = "tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known)"
+TALLY = "tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known, played=played)"
 FINISHED = "self.tallies += applying.part.tallies"
 SWALLOWED = f"try:\n        {DONE}\n    except {{}}:\n        pass"
 TALLIED_FIRST = """before, tallies = counted, Counter(counted.fence.tallies) + part.tallies
@@ -93,6 +95,13 @@ MUTANTS: dict[str, list[Edit]] = {
             f"return {TALLY}",
             f"*_, last = {TALLY}; return {TALLY.replace('stream_time', 'last.stream_time')}",
         )
+    ],
+    "nobody looks up what has been played": [
+        Edit(consumers.sessions, "deciding", "if rules.plays_cap", "if False"),
+    ],
+    "what was played is not remembered": [Edit(Cap, "take", "if week >= oldest_week", "if False")],
+    "what is capped moves stream time": [
+        Edit(_Counting, "_refused", "return CAPPED", "self._pass(event.event_time, week); return CAPPED"),
     ],
     "what was not applied is not read again": [Edit(Source, "rewind", "self.start(partition, offset)", "pass")],
     "the fence moves to the last record": [
