@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
@@ -76,11 +76,17 @@ class Triggers:
         Raises:
             WeekError: there is none, or not that one; names those there are.
         """
-        closed = self.counters.standing().closed()
+        closed = self.standing().closed()
         if not closed or wanted not in (None, *closed):
             known = f"expected one of {closed[0]} to {closed[-1]}" if closed else "none is closed and counted yet"
             raise WeekError(f"week {wanted or '(the last)'} is not closed, or not kept: {known}")
         return [wanted] if wanted else closed
+
+    def standing(self) -> Standing:
+        """The fences of the session topic's partitions, which may have become more."""
+        with contextlib.closing(TopicWatch(self.kafka)) as watch:
+            partitions = watch.facts(self.topics.sessions).partitions
+        return replace(self.counters, partitions=partitions).standing()
 
     def fire(self, week: ChartWeek, reason: Reason) -> Trigger:
         """Take the cut and publish the trigger of a closed week.
@@ -122,7 +128,7 @@ class Triggers:
 
     def fire_due(self, now: datetime | None, grace: timedelta) -> list[ChartWeek]:
         """Fire every week that is due, oldest first; report those that were missed for good."""
-        standing, triggered = self.counters.standing(), self.triggered()
+        standing, triggered = self.standing(), self.triggered()
         if missed := missed_weeks(standing, triggered):
             log.warning("weeks %s were missed and are not kept any more: they get no list", ", ".join(missed))
         weeks = due_weeks(standing, triggered, now, grace)

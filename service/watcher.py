@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 1.0
 ENDS_EVERY_S = 5.0
 LIVE_EVERY_S = 10.0
+REOPEN_EVERY_S = 60.0  # a topic may have been given more partitions
 LIVE_SHARE = 20  # the open week is read in at most one part of so many of the time
 BOOTSTRAP_MS = 3000
 RATE_OVER = 6  # looks
@@ -39,7 +40,7 @@ class Watcher:
     lookup: TrackLookup
     missing: Callable[[], str]
     """why the lists have not been read; empty where they have"""
-    _must_open: bool = True
+    _open_until: float = float("-inf")
     _ends: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     _ends_at: float = float("-inf")
     _live_at: float = float("-inf")
@@ -77,13 +78,13 @@ class Watcher:
             return self.memory.figures.kafka.reason
         self._ends_at = time.monotonic()
         try:
-            if self._must_open:
+            if self._ends_at >= self._open_until:
                 catalogue, counters = self.open_catalogue(), self.open_counters()
                 self.lookup.catalogue, self.lookup.counters = catalogue, counters
-                self._must_open = False
+                self._open_until = self._ends_at + REOPEN_EVERY_S
             self._ends = end_offsets({**self.kafka, "bootstrap_timeout_ms": BOOTSTRAP_MS}, self._topics())
         except (KafkaUnavailable, StoreUnavailable) as cause:
-            self._must_open = True  # a topic may have other partitions by then
+            self._open_until = self._ends_at
             return str(cause)
         return ""
 
