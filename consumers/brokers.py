@@ -141,8 +141,11 @@ class Brokers:
         with self._told():
             (metadata,) = self._admin.describe_metadata_quorum()["topics"]
         (quorum,) = metadata["partitions"]
-        times = {voter["replica_id"]: voter["last_caught_up_timestamp"] for voter in quorum["current_voters"]}
-        return float(times[quorum["leader_id"]]) / 1000
+        times = {voter["replica_id"]: voter.get("last_caught_up_timestamp", -1) for voter in quorum["current_voters"]}
+        millis = times.get(quorum["leader_id"], -1)
+        if millis < 0:
+            raise NotTold("the controllers do not tell")
+        return float(millis) / 1000
 
     def disks(self) -> list[Disk]:
         """Where the brokers keep their logs.
@@ -158,7 +161,7 @@ class Brokers:
             for folder in answer["log_dirs"]
         ]
         if not disks or any(disk.total < 0 for disk in disks):
-            raise NotTold("the brokers do not tell how full their disks are")
+            raise NotTold("the brokers do not tell")
         return disks
 
     @contextlib.contextmanager
@@ -168,7 +171,7 @@ class Brokers:
                 yield
         except KafkaUnavailable as cause:
             if isinstance(cause.__cause__, IncompatibleBrokerVersion | ClusterAuthorizationFailedError):
-                raise NotTold(f"the broker does not tell ({cause.__cause__})") from cause
+                raise NotTold(f"the brokers do not tell ({cause.__cause__})") from cause
             raise
 
     def log(self, topic: str, group: str) -> SeenLog:

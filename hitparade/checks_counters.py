@@ -1,10 +1,12 @@
 """What can be wrong between Kafka and Redis: with the fences, and with what was counted."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from consumers.beginning import Beginning, Stopped, beyond_end
 from consumers.sessions import session_beginning
 from consumers.tracks import track_beginning
+from features.connect import StoreRefused
 from features.fence import Fence, accounted
 from features.reader import Standing, WeekError
 from features.store import CounterStore
@@ -47,7 +49,9 @@ def _agreed(beginning: Beginning, patient: Patient, consumer: str) -> dict[int, 
 def _nothing(patient: Patient, fences: dict[int, Fence], said: str) -> str:
     """Whether it is new, or looked for in the wrong place."""
     topic = patient.settings.topics.sessions
-    others = sorted(patient.sessions.topics() - {topic, patient.settings.topics.tracks})
+    others: list[str] = []
+    with suppress(StoreRefused):  # to look at every key is a right that few have
+        others = sorted(patient.sessions.topics() - {topic, patient.settings.topics.tracks})
     databases = [n for node in patient.redis for n in node.databases]
     if fences or not (others or databases):
         return said
@@ -120,7 +124,7 @@ def room(patient: Patient) -> str:
     needed = int(n_tracks * capacity.bytes_per_track(load, capacity.measured()))
     limit = sum(node.limit for node in patient.redis)
     text = f"{kept} weeks of {n_tracks:,} tracks take about {size(needed)} of the {size(limit)} that Redis may use"
-    if needed > limit:
+    if 0 < limit < needed:
         raise Careful(f"{text}: raise maxmemory, or lower {PREFIX}WEEKS_KEPT (`hitparade sizing` reckons)")
     return text
 

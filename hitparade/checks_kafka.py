@@ -80,7 +80,7 @@ def topic_settings(patient: Patient) -> str:
             f"where they keep too little, lower {PREFIX}WEEKS_KEPT"
         )
     if not any(patient.configs.values()):
-        return "this broker does not tell"
+        return "the brokers do not tell"
     return f"cleanup, retention for {patient.settings.weeks_kept} weeks and 2 more, sizes and timestamps are right"
 
 

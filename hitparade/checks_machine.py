@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from uuid import uuid4
 
@@ -12,6 +11,7 @@ from hitparade import wiring
 from hitparade.doctor import Careful, Check, Patient, Wrong
 from hitparade.settings import PREFIX
 from hitparade.sizing import duration, size
+from models.experiments import PAST, Experiment
 
 SKEWED_S = 5.0
 WRONG_S = 60.0
@@ -21,23 +21,22 @@ PROBE = b"\0" * 4096
 
 def redis_clock(patient: Patient) -> str:
     """This clock is that of Redis."""
-    return _clock(
-        patient, "Redis", lambda: max(times(patient.sessions.client), key=lambda it: abs(it - patient.clock()))
-    )
+    now = patient.clock()
+    found = times(patient.sessions.client)
+    return _clock(patient, "Redis", now, max(found, key=lambda it: abs(it - now))) if found else "it does not tell"
 
 
 def kafka_clock(patient: Patient) -> str:
     """This clock is that of Kafka."""
+    now = patient.clock()
     try:
-        return _clock(patient, "Kafka", patient.brokers.time)
+        return _clock(patient, "Kafka", now, patient.brokers.time())
     except NotTold as cause:
         return str(cause)
 
 
-def _clock(patient: Patient, whose: str, ask: Callable[[], float]) -> str:
-    asked = patient.clock()
-    theirs = ask()
-    skew = theirs - (asked + patient.clock()) / 2
+def _clock(patient: Patient, whose: str, asked: float, theirs: float) -> str:
+    skew = theirs - (asked + patient.clock()) / 2  # it answered half-way, as far as that can be known
     if abs(skew) < SKEWED_S:
         return f"{whose} and this machine agree"
     text = (
@@ -113,8 +112,8 @@ def history(patient: Patient) -> str:
 
 
 def models(patient: Patient) -> str:
-    """Each group's model can make its list."""
-    named = {g.model for e in wiring.experiments(patient.settings).experiments for g in e.groups if g.weight}
+    """Each group's model can make its list, now or in an experiment that is to come."""
+    named = {group.model for experiment in _not_past(patient) for group in experiment.groups if group.weight}
     well, doubtful = [], []
     for name in sorted(named):
         try:
@@ -124,6 +123,14 @@ def models(patient: Patient) -> str:
     if doubtful:
         raise Careful("; ".join(doubtful))
     return "; ".join(well) or "none is asked for"
+
+
+def _not_past(patient: Patient) -> list[Experiment]:
+    found, weeks = wiring.experiments(patient.settings).experiments, patient.history.weeks()
+    if not weeks:
+        return list(found)
+    open_week = patient.settings.calendar.parse(weeks[-1]).after()
+    return [experiment for experiment in found if experiment.state(open_week) != PAST]
 
 
 def _model(patient: Patient, name: str) -> str:

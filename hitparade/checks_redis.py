@@ -34,7 +34,7 @@ def safety(patient: Patient) -> str:
 def memory(patient: Patient) -> str:
     """There is room for more."""
     for node in patient.redis:
-        if node.used >= FULL * node.limit:
+        if node.limit and node.used >= FULL * node.limit:
             advice = f"raise maxmemory, or lower {PREFIX}WEEKS_KEPT; what it is full of, `redis-cli --memkeys` tells"
             text = f"{node.where}{size(node.used)} of {size(node.limit)} are used"
             if node.used >= node.limit:

@@ -95,6 +95,17 @@ def test_a_model_without_the_history_that_it_needs(
     assert (text[0], said in text[1]) == (level, True)
 
 
+def test_the_model_of_an_experiment_that_is_over_is_not_asked_for(tmp_path: Path) -> None:
+    listening(tmp_path / "history", 5)
+    over = 'first_week = "2023-W01"\nlast_week = "2023-W05"\n[experiment.groups.a]'
+    file = tmp_path / "experiments.toml"
+    file.write_text(EXPERIMENT.format("neural").replace("[experiment.groups.a]", over))
+    env = {"HITPARADE_DATA_DIR": str(tmp_path), "HITPARADE_EXPERIMENT_FILE": str(file)}
+    assert look(env, "models") == (OK, "none is asked for")
+    file.write_text(file.read_text().replace("W05", "W06"))
+    assert look(env, "models")[0] == WARNING
+
+
 def in_use(folder: Path, last_week: str) -> Path:
     """A network that is no more than a version of its name, put in use; its folder."""
     version, registry = version_of(last_week, b"weights"), Registry(folder / "models")

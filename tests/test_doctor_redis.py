@@ -154,8 +154,9 @@ def ends_with(found: Found, said: str) -> tuple[Level, bool]:
 
 def test_a_clock_of_redis_that_is_wrong(start: Start) -> None:
     then = int(time.time()) - 30 * 86_400
-    answer = b"*2\r\n$%d\r\n%d\r\n$1\r\n0\r\n" % (len(str(then)), then)
-    with Proxy(start().port, lambda request: answer if b"TIME" in request else Fate.PASS) as proxy:
+    told = b"server_time_usec:%d000000\r\n" % then
+    answer = b"$%d\r\n%s\r\n" % (len(told), told)
+    with Proxy(start().port, lambda request: answer if b"server" in request else Fate.PASS) as proxy:
         level, text = look({"HITPARADE_REDIS_URL": proxy.url}, "Redis' clock")
     assert level == WRONG
     assert "30 days ahead: set the clocks by NTP" in text
