@@ -13,8 +13,10 @@ from kafka.errors import (
     ClusterAuthorizationFailedError,
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
     IncompatibleBrokerVersion,
     KafkaError,
+    TopicAuthorizationFailedError,
     UnsupportedCodecError,
 )
 
@@ -25,6 +27,12 @@ from producers.topics import configs_of
 
 BOOTSTRAP_MS = 5_000
 LONGEST_LOAD_S = 5.0  # of what a broker that was just started knows of its groups
+UNTOLD = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    TopicAuthorizationFailedError,
+)
 NO_MEMBER = ("Dead", "Empty")
 
 
@@ -108,6 +116,12 @@ class Brokers:
             return False
         return True
 
+    def hidden(self, topics: Sequence[str]) -> list[str]:
+        """Those of the topics of which this user may not even know whether they are there."""
+        with available(self.kafka):
+            found = self._admin.describe_topics(list(topics))
+        return sorted(topic["name"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno)
+
     def names(self) -> list[str]:
         """Every topic that there is."""
         with available(self.kafka):
@@ -120,15 +134,26 @@ class Brokers:
         return {t["name"]: sorted(map(_replication, t["partitions"]), key=_number) for t in found if t["partitions"]}
 
     def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
-        """What topics are set to; a broker that does not tell knows no setting."""
-        with available(self.kafka):
-            return configs_of(self._admin, topics)
+        """What topics are set to; none is known where the brokers do not tell, or not this user."""
+        try:
+            with self._told():
+                return configs_of(self._admin, topics)
+        except NotTold:
+            return {}
 
-    def groups(self) -> dict[str, bool]:
-        """The consumer groups, and whether any member is in each."""
+    def idle(self, groups: Sequence[str]) -> list[str]:
+        """The groups without a member.
+
+        Raises:
+            NotTold: this user may not know.
+        """
         with available(self.kafka):
             found = self._admin.list_groups()
-        return {group["group_id"]: group.get("group_state") not in NO_MEMBER for group in found}
+        busy = {group["group_id"] for group in found if group.get("group_state") not in NO_MEMBER}
+        idle = [group for group in groups if group not in busy]
+        for group in idle:  # the list leaves out what this user may not see
+            self._offsets(group)
+        return idle
 
     def time(self) -> float:
         """What the leader of the controllers takes for the present, in seconds since 1970.
@@ -170,8 +195,8 @@ class Brokers:
             with available(self.kafka):
                 yield
         except KafkaUnavailable as cause:
-            if isinstance(cause.__cause__, IncompatibleBrokerVersion | ClusterAuthorizationFailedError):
-                raise NotTold(f"the brokers do not tell ({cause.__cause__})") from cause
+            if isinstance(cause.__cause__, UNTOLD):
+                raise NotTold(f"the brokers do not tell: {type(cause.__cause__).__name__}") from cause
             raise
 
     def log(self, topic: str, group: str) -> SeenLog:
@@ -187,12 +212,18 @@ class Brokers:
         return SeenLog(topic, facts.topic_id, starts, ends, self._committed(topic, group))
 
     def _committed(self, topic: str, group: str) -> dict[int, int]:
+        try:
+            return {at.partition: done.offset for at, done in self._offsets(group).items() if at.topic == topic}
+        except NotTold:
+            return {}
+
+    def _offsets(self, group: str) -> dict[Any, Any]:
         deadline = time.monotonic() + LONGEST_LOAD_S
         while True:
             try:
-                with available(self.kafka):
-                    found = self._admin.list_group_offsets({group: None}).get(group, {})
-                return {at.partition: done.offset for at, done in found.items() if at.topic == topic}
+                with self._told():
+                    found: dict[Any, Any] = self._admin.list_group_offsets({group: None}).get(group, {})
+                return found
             except KafkaUnavailable as cause:
                 if isinstance(cause.__cause__, CoordinatorNotAvailableError):  # no group has ever committed anything
                     return {}

@@ -29,16 +29,21 @@ def advertised(patient: Patient) -> str:
 
 def topics(patient: Patient) -> str:
     """Every topic is there."""
-    wanted, there = patient.settings.topics.all(), patient.brokers.names()
+    wanted = patient.settings.topics.all()
+    if hidden := patient.brokers.hidden(wanted):
+        raise Wrong(
+            f"this user may not see {_listed(hidden)}: give it Describe on the topics that begin with "
+            f"{patient.settings.topic_prefix}."
+        )
+    there = patient.brokers.names()
     if missing := [name for name in wanted if name not in there]:
-        raise Wrong(f"{_listed(missing)} not exist: run `hitparade topics`{_hint(patient, there)}")
+        verb = "does" if len(missing) == 1 else "do"
+        raise Wrong(f"{_listed(missing)} {verb} not exist: run `hitparade topics`{_hint(patient, there)}")
     return f"the {len(wanted)} topics of {patient.settings.topic_prefix} are there"
 
 
 def _listed(names: list[str]) -> str:
-    if len(names) == 1:
-        return f"topic {names[0]} does"
-    return f"{len(names)} topics ({', '.join(names)}) do"
+    return f"topic {names[0]}" if len(names) == 1 else f"{len(names)} topics ({', '.join(names)})"
 
 
 def _hint(patient: Patient, there: list[str]) -> str:
@@ -79,9 +84,9 @@ def topic_settings(patient: Patient) -> str:
             f"{'; '.join(wrong)}. Alter the topics with Kafka's own tools (kafka-configs --alter --add-config …), or, "
             f"where they keep too little, lower {PREFIX}WEEKS_KEPT"
         )
-    if not any(patient.configs.values()):
-        return "the brokers do not tell"
-    return f"cleanup, retention for {patient.settings.weeks_kept} weeks and 2 more, sizes and timestamps are right"
+    untold = [name for name in patient.settings.topics.all() if not patient.configs.get(name)]
+    text = f"cleanup, retention for {patient.settings.weeks_kept} weeks and 2 more, sizes and timestamps are right"
+    return f"the brokers do not tell, of {_listed(untold)}" if untold else text
 
 
 def _specs(patient: Patient) -> list[TopicSpec]:
@@ -148,12 +153,14 @@ def disks(patient: Patient) -> str:
 
 def members(patient: Patient) -> str:
     """Somebody counts, keeps the catalogue and makes lists."""
-    topics, groups = patient.settings.topics, patient.brokers.groups()
-    idle = [name for name in ("sessions", "tracks", "weekly") if not groups.get(topics.group(name))]
+    groups = {patient.settings.topics.group(name): name for name in ("sessions", "tracks", "weekly")}
+    try:
+        idle = patient.brokers.idle(list(groups))
+    except NotTold as cause:
+        return str(cause)
     if idle:
-        started = ", ".join(f"`hitparade consume {name}`" for name in idle)
-        named = ", ".join(topics.group(name) for name in idle)
-        raise Careful(f"nobody is a member of {named}: start {started}")
+        started = ", ".join(f"`hitparade consume {groups[group]}`" for group in idle)
+        raise Careful(f"nobody is a member of {', '.join(idle)}: start {started}")
     return "sessions, tracks and weekly each have a consumer"
 
 

@@ -18,13 +18,14 @@ def named(*names: str) -> list[Check]:
     return found
 
 
-def look(env: Mapping[str, str], check: str, **patient: Any) -> Found:
+def look(env: Mapping[str, str] | Settings, check: str, **patient: Any) -> Found:
     """What one check finds; patient is what replaces its clock and its pauses."""
     (found,) = looks(env, check, **patient)
     return found.level, found.found
 
 
-def looks(env: Mapping[str, str], *checks: str, longest_s: float = 60, **patient: Any) -> list[Finding]:
+def looks(env: Mapping[str, str] | Settings, *checks: str, longest_s: float = 60, **patient: Any) -> list[Finding]:
     """What these checks find, in the doctor's order."""
-    with closing(Patient(Settings.from_env(env), **patient)) as it:
+    settings = env if isinstance(env, Settings) else Settings.from_env(env)
+    with closing(Patient(settings, **patient)) as it:
         return list(examine(it, named(*checks), longest_s))

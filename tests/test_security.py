@@ -15,10 +15,12 @@ from consumers.kafka_python import KafkaPython
 from consumers.source import Source
 from hitparade import wiring
 from hitparade.__main__ import main
+from hitparade.doctor import Level
 from hitparade.processes import HOST
 from hitparade.settings import Settings
 from producers import connection
 from producers.kafka import build_producer
+from tests.doctoring import look
 from tests.secured import Guarded, guarded_kafka
 from tests.servers import wait_until
 
@@ -129,6 +131,16 @@ def test_librdkafka_is_as_clear(guarded: Guarded, what: str) -> None:
     settings, _ = wrong(guarded)[what]
     with pytest.raises(KafkaRefused, match=f"Kafka at {settings.kafka_bootstrap_servers} refuses: "):
         Confluent(settings.kafka, "topic", "group", 6000)
+
+
+def test_the_doctor_says_what_a_user_may_not_see(guarded: Guarded) -> None:
+    guarded.add_user("stranger")
+    settings = guarded.by_password("stranger")
+    level, found = look(settings, "topics")
+    assert (level, found.startswith("this user may not see 8 topics (hitparade.")) == (Level.WRONG, True)
+    assert look(settings, "consumers") == (Level.OK, "the brokers do not tell: GroupAuthorizationFailedError")
+    assert look(settings, "Kafka's clock") == (Level.OK, "the brokers do not tell: ClusterAuthorizationFailedError")
+    assert look(settings, "Kafka's disk") == (Level.OK, "the brokers do not tell")
 
 
 @pytest.mark.usefixtures("leaky")
