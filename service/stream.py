@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from producers.playlists import Playlist, canonical
 from service.figures import Figures
@@ -16,6 +17,28 @@ from service.problems import not_now
 EVERY_S = 1.0
 MOST_READERS = 500  # of MOST_CONNECTIONS, so that others are answered too
 MEDIA_TYPE = "text/event-stream"
+TOO_MANY = not_now("there are too many readers: ask for what you need now and again instead")
+
+
+class Events(StreamingResponse):
+    """A reader, counted from before the first await: of hundreds who come at once, each sees those before it."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, memory: Memory, seen: int | None) -> None:
+        super().__init__(_events(memory, seen), headers={"cache-control": "no-store"})
+        self.memory = memory
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell what happens, or that too many are told of it."""
+        if self.memory.n_readers >= MOST_READERS:
+            await TOO_MANY.response()(scope, receive, send)
+            return
+        self.memory.n_readers += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.memory.n_readers -= 1
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -34,28 +57,20 @@ def routes(parts: Parts) -> APIRouter:
         """`playlist` when a list is published, with its week, group, revision and id; `figures` every second."""
         if request.scope.get(IS_HEAD):
             return Response(media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
-        if parts.memory.n_readers >= MOST_READERS:
-            raise not_now("there are too many readers: ask for what you need now and again instead")
         seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else None
-        return StreamingResponse(
-            _events(parts.memory, seen), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"}
-        )
+        return Events(parts.memory, seen)
 
     return router
 
 
 async def _events(memory: Memory, seen: int | None) -> AsyncIterator[bytes]:
     last = memory.lists.n_published() if seen is None else seen
-    memory.n_readers += 1
-    try:
-        while True:
-            for number, playlist in memory.lists.since(last):
-                yield _published(number, playlist)
-                last = number
-            yield figures_event(memory.figures)
-            await asyncio.sleep(EVERY_S)
-    finally:
-        memory.n_readers -= 1
+    while True:
+        for number, playlist in memory.lists.since(last):
+            yield _published(number, playlist)
+            last = number
+        yield figures_event(memory.figures)
+        await asyncio.sleep(EVERY_S)
 
 
 def _published(number: int, playlist: Playlist) -> bytes:

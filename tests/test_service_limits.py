@@ -186,6 +186,40 @@ def test_readers_of_events_beyond_the_limit_are_refused_and_a_reader_that_leaves
         wait_until(lambda: made.memory.n_readers == 0, what="the reader to be gone")
 
 
+def test_of_readers_who_all_come_at_once_no_more_are_taken_than_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.stream, "MOST_READERS", 3)
+    made = guarded(tmp_path)
+    app, statuses = build(made), []
+
+    async def reads() -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        head = {"method": "GET", "path": "/events", "raw_path": b"/events", "query_string": b"", "headers": []}
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", **head}
+        await app({**scope, "server": None, "client": None, "root_path": "", "scheme": "http"}, forever, send)
+
+    async def all_at_once() -> None:
+        readers = [asyncio.ensure_future(reads()) for _ in range(20)]
+        while len(statuses) < len(readers):
+            await asyncio.sleep(0)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+
+    asyncio.run(all_at_once())
+    assert sorted(statuses) == [200] * 3 + [503] * 17
+    assert made.memory.n_readers == 0
+
+
+async def forever() -> Any:
+    """Of a visitor who sends nothing more."""
+    await asyncio.get_running_loop().create_future()
+
+
 def test_a_server_that_ends_ends_its_streams_and_says_nothing_of_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
