@@ -3,9 +3,11 @@
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 
 from features.fence import OUTCOMES
 from hitparade import output
@@ -13,6 +15,7 @@ from hitparade.errors import UsageError
 from hitparade.looking import print_lists
 from hitparade.settings import Settings, zone
 from hitparade.steps import Listening, Outcome, steps
+from models.experiments import EVERYONE
 
 USERS, TRACKS = 400, 2000
 NEXT = """
@@ -53,8 +56,16 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         if arguments.serve:
             from hitparade.serving import serve  # an extra
 
+            _report(env, outcome)
             return serve(Settings.from_env(env), arguments)
     return 0
+
+
+def _report(env: Mapping[str, str], outcome: Outcome) -> None:
+    """Have the experiment's report made, for the page; where it cannot be, the page says what makes one."""
+    for name in {playlist.experiment for playlist in outcome.last_lists()} - {EVERYONE.name}:
+        command = [sys.executable, "-m", "hitparade", "experiments", "report", name]
+        subprocess.run(command, env=env, check=False, capture_output=True)
 
 
 def _listening(settings: Settings, arguments: argparse.Namespace) -> tuple[Listening, int]:

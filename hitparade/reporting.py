@@ -33,7 +33,8 @@ def report(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show the effects, and the conclusion last: as a table, as JSON, as pictures."""
     experiment = named(wiring.experiments(settings).experiments, arguments.name)
     found, plan = analysed(*planned(settings, experiment, arguments))
-    _keep(settings, found)
+    if arguments.weeks is None:
+        _keep(settings, found)
     pictures = draw(found, arguments.out) if arguments.out else []
     if arguments.json:
         output.print_json(rows(found))
@@ -58,11 +59,12 @@ def analysed(files: UsageFiles, plan: Plan) -> tuple[Report, Plan]:
 
 
 def _keep(settings: Settings, found: Report) -> None:
-    """For the service's metrics, which the report itself does not depend on."""
+    """For the service's page and metrics; of weeks that somebody picked it would be none of the experiment's."""
     try:
         wiring.reports(settings).keep(found)
+        wiring.send_data(settings)
     except OSError as cause:
-        log.warning("the report is not kept for the metrics of `hitparade serve`: %s", cause)
+        log.warning("the report is not kept for `hitparade serve`: %s", cause)
 
 
 def named(experiments: Sequence[Experiment], name: str) -> Experiment:

@@ -62,6 +62,8 @@ class Figures(BaseModel):
     """whether all that was published when the service started has been read"""
     sessions: TopicFigures | None = None
     tracks: TopicFigures | None = None
+    last_run: datetime | None = None
+    """when the last list was published, or published again; None before the first"""
 
 
 class ChartEntry(BaseModel):

@@ -11,6 +11,7 @@ from models.artefact import CARD, read_json
 from models.cards import Card
 from models.experiments import Experiment
 from models.registry import Registry
+from models.reports import Report
 from models.scorers import LINEAR, NEURAL
 from models.scoring import ArtefactError
 from service.answers import add_with_suffixes, next_page, send, suffix_of, told
@@ -38,7 +39,10 @@ class GroupOf(BaseModel):
 
 
 class ExperimentOf(BaseModel):
-    """An experiment of the file; its weeks are included, null is without bound; its state is null while no week is."""
+    """An experiment of the file; its weeks are included, null is without bound; its state is null while no week is.
+
+    `report` is the last that `hitparade experiments report` has made without `--weeks`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,6 +51,7 @@ class ExperimentOf(BaseModel):
     last_week: str | None
     state: State | None
     groups: tuple[GroupOf, ...]
+    report: Report | None
 
 
 class ExperimentsOf(BaseModel):
@@ -93,6 +98,7 @@ EXPERIMENTS = {
                 {"group": "control", "weight": 0.5, "model": "linear"},
                 {"group": "treatment", "weight": 0.5, "model": "neural"},
             ],
+            "report": None,
         }
     ],
 }
@@ -108,13 +114,13 @@ def routes(parts: Parts) -> APIRouter:
 
 
 def _add_experiments(router: APIRouter, parts: Parts) -> None:
-    async def experiments(request: Request) -> Response:
-        """Those of the file, and which is in force in the week of stream time."""
+    def experiments(request: Request) -> Response:
+        """Those of the file, which is in force in the week of stream time, and what their last reports say."""
         week = _open_week(parts)
         found = ExperimentsOf(
             week=week.name if week else None,
             in_force=parts.experiments.in_force(week).name if week else None,
-            experiments=tuple(_experiment(each, week) for each in parts.experiments.experiments),
+            experiments=tuple(_experiment(parts, each, week) for each in parts.experiments.experiments),
         )
         rows = (_columns_of(each, arm) for each in found.experiments for arm in each.groups)
         return send(request, told("experiments", found, EXPERIMENT_COLUMNS, rows), suffix_of(request))
@@ -136,7 +142,7 @@ def _open_week(parts: Parts) -> ChartWeek | None:
     return parts.calendar.parse(weeks[-1]) if weeks else None
 
 
-def _experiment(experiment: Experiment, week: ChartWeek | None) -> ExperimentOf:
+def _experiment(parts: Parts, experiment: Experiment, week: ChartWeek | None) -> ExperimentOf:
     first, last = experiment.first_week, experiment.last_week
     return ExperimentOf(
         experiment=experiment.name,
@@ -144,6 +150,7 @@ def _experiment(experiment: Experiment, week: ChartWeek | None) -> ExperimentOf:
         last_week=last.name if last else None,
         state=_state(experiment, week) if week else None,
         groups=tuple(GroupOf(group=arm.name, weight=arm.weight, model=arm.model) for arm in experiment.groups),
+        report=parts.reports.of(experiment),
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +28,8 @@ class Subscription:
         """set once everything that was there at first has been read"""
         self.trouble = "it is starting"
         """why nothing is read now; empty while something can be"""
+        self.last_at: datetime | None = None
+        """when the last record that was handed on was sent"""
         self._topic_id = ""
         self._next: dict[int, int] = {}
 
@@ -77,6 +80,7 @@ class Subscription:
         if record.value is not None:
             try:
                 self.take(record.value)
+                self.last_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
             except ValueError as cause:
                 told = record.offset, self.topic, _reason(cause)
                 log.error("the record at offset %d of %s is passed over: %s", *told, extra=place_of(record))

@@ -40,6 +40,8 @@ class Watcher:
     lookup: TrackLookup
     missing: Callable[[], str]
     """why the lists have not been read; empty where they have"""
+    last_run: Callable[[], datetime | None] = lambda: None
+    """when a list was last published"""
     _open_until: float = float("-inf")
     _ends: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     _ends_at: float = float("-inf")
@@ -69,7 +71,7 @@ class Watcher:
         found: dict[str, TopicFigures] = {}
         redis = _reach("redis", before.redis, self._ask_redis(found), now)
         self.memory.figures = before.model_copy(
-            update={"at": now, "kafka": kafka, "redis": redis, "lists": lists, **found}
+            update={"at": now, "kafka": kafka, "redis": redis, "lists": lists, "last_run": self.last_run(), **found}
         )
 
     def _ask_kafka(self) -> str:

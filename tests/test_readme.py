@@ -1,5 +1,6 @@
 """What the README shows is what happens."""
 
+import json
 import os
 import re
 import shlex
@@ -77,6 +78,14 @@ def test_the_service_answers_what_the_readme_shows(demo: list[str]) -> None:
     assert len(shown) == 5
     for command, answer in shown:
         assert answered(demo[-1].split()[-1], command) == answer.removesuffix("```\n").rstrip("\n"), command
+
+
+@pytest.mark.timeout(120)
+def test_the_demos_service_shows_what_its_experiment_came_to(demo: list[str]) -> None:
+    pytest.importorskip("tea_tasting")
+    (experiment,) = json.load(urlopen(f"{demo[-1].split()[-1]}/experiments"))["experiments"]
+    assert len(experiment["report"]["weeks"]) == 11
+    assert {effect["group"] for effect in experiment["report"]["effects"]} == {"treatment"}
 
 
 def answered(address: str, command: str) -> str:

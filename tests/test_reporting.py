@@ -174,19 +174,23 @@ def test_what_cannot_be_reported_has_a_sentence(
     assert ended.out == ""
 
 
-def test_the_report_is_kept_for_who_watches_and_one_that_cannot_be_is_shown_all_the_same(
+def test_the_report_is_kept_unless_its_weeks_were_picked_and_one_that_cannot_be_is_shown_all_the_same(
     folder: Path, capsys: Capture
 ) -> None:
     keep(folder, of(drawn(1, n_users=200, weeks=4), 3))
     kept = KeptReports(folder / "reports")
+    report(capsys, "--weeks", "2025-W03..2025-W04")
+    assert kept.read() == []
     assert report(capsys).err == ""
+    report(capsys, "--weeks", "2025-W03..2025-W04")
     ((found, _),) = kept.read()
+    assert found.weeks == names(3, 4)
     assert (found.name, [ratio.what for ratio in found.ratios]) == ("two-lists", ["users"])
     (folder / "reports" / "two-lists.json").unlink()
     (folder / "reports").rmdir()
     (folder / "reports").touch()
     ended = report(capsys)
-    assert (ended.code, "the report is not kept for the metrics" in ended.err) == (0, True)
+    assert (ended.code, "the report is not kept for `hitparade serve`" in ended.err) == (0, True)
     assert "Ratio of users" in ended.out
 
 

@@ -19,6 +19,7 @@ from producers.playlists import Changes, Evaluation, Playlist, canonical
 from service.figures import ChartEntry, LiveChart, Reach, TopicFigures
 from service.figures import PartitionFigures as Partition
 from service.parts import Parts
+from tests.builders_reports import a_report
 from tests.serving import NOW, a_list, client, parts
 
 HINT = "no list has been published yet: run `hitparade trigger` and `hitparade consume weekly`"
@@ -428,6 +429,15 @@ def test_experiments_have_the_state_that_they_are_in_in_the_week_of_stream_time(
     }
     between = get(at_stream_time(made, datetime(2025, 3, 27, tzinfo=UTC)), "/experiments").json()
     assert (between["in_force"], [e["state"] for e in between["experiments"]]) == ("none", ["past", "past", "to come"])
+
+
+def test_an_experiment_comes_with_its_last_report(tmp_path: Path) -> None:
+    made = parts(tmp_path, *some_lists())
+    assert get(made, "/experiments").json()["experiments"][0]["report"] is None
+    made.reports.keep(a_report())
+    found = get(made, "/experiments").json()["experiments"][0]["report"]
+    assert found == a_report().model_dump(mode="json")
+    assert found["conclusions"][0]["verdict"] == "better"
 
 
 def test_while_stream_time_is_not_known_the_week_is_that_of_the_last_lists(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def test_lists_are_learnt_from_the_beginning_of_their_topic_and_then_as_they_com
         assert lists.weeks() == ["2025-W11", "2025-W12"]
         assert found.missing() == ""
         assert early == [False, False]
+        assert found.last_at
+        assert abs(datetime.now(UTC) - found.last_at) < timedelta(minutes=1)
         publish(stage, a_list("2025-W13"), a_list("2025-W12", revision=2))
         wait_until(lambda: len(lists.revisions("2025-W12", "control")) == 2, 20, "the lists that came")
         assert lists.weeks() == ["2025-W11", "2025-W12", "2025-W13"]
@@ -73,6 +76,7 @@ def test_lists_are_learnt_from_the_beginning_of_their_topic_and_then_as_they_com
 def test_a_topic_without_a_record_has_been_read(stage: Stage) -> None:
     with subscribed(stage, Lists().take) as found:
         wait_until(found.is_caught_up.is_set, 20, "nothing")
+        assert found.last_at is None
 
 
 def test_what_is_no_list_is_told_of_in_a_line_without_repeating_it_and_passed_over(
@@ -137,6 +141,7 @@ def watching(stage: Stage, missing: str = "") -> Watcher:
         memory,
         lookup,
         lambda: missing,
+        lambda: NOW,
     )
 
 
@@ -153,6 +158,7 @@ def test_a_look_sees_offsets_lag_stream_time_tallies_and_the_open_week(stage: St
     assert (figures.kafka.ok, figures.redis.ok, figures.lists.ok) == (True, True, True)
     assert [(p.partition, p.next_offset, p.lag) for p in figures.sessions.partitions] == [(0, 2, 1), (1, 0, 0)]
     assert figures.sessions.lag == 1
+    assert figures.last_run == NOW
     assert figures.sessions.tallies == {"counted": 4, "dead": 1, "dead:json": 1}
     assert figures.tracks.tallies["counted"] == 2
     assert watcher.memory.live
