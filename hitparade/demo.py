@@ -15,7 +15,7 @@ from hitparade.errors import UsageError
 from hitparade.looking import print_lists
 from hitparade.settings import Settings, zone
 from hitparade.steps import Listening, Outcome, steps
-from models.experiments import EVERYONE
+from models.experiments import EVERYONE_NAME
 
 USERS, TRACKS = 400, 2000
 NEXT = """
@@ -63,7 +63,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _report(env: Mapping[str, str], outcome: Outcome) -> None:
     """Have the experiment's report made, for the page; where it cannot be, the page says what makes one."""
-    for name in {playlist.experiment for playlist in outcome.last_lists()} - {EVERYONE.name}:
+    for name in {playlist.experiment for playlist in outcome.last_lists()} - {EVERYONE_NAME}:
         command = [sys.executable, "-m", "hitparade", "experiments", "report", name]
         subprocess.run(command, env=env, check=False, capture_output=True)
 

@@ -8,8 +8,9 @@ from service.standings import Weeks
 
 SLOT, BAR, HEIGHT = 6, 4, 20
 RECENT = 4  # weeks, those that a list is made of
+MINUS = "\N{MINUS SIGN}"
 UNSEEN = 'aria-hidden="true" focusable="false"'
-WIDTH, TALL, LEFT, RIGHT, TOP, BOTTOM = 400, 190, 46, 10, 12, 26
+WIDTH, TALL, LEFT, RIGHT, TOP, BOTTOM = 400, 190, 54, 10, 12, 26
 Points = Sequence[tuple[str, float]]
 """Week and value."""
 
@@ -95,7 +96,7 @@ def _step(reach: float) -> float:
 
 def _tick(value: float, y: float) -> str:
     is_zero = abs(value) < 1e-9
-    label = "naive" if is_zero else f"{value:+.3f}".rstrip("0").rstrip(".")
+    label = "naive" if is_zero else f"{value:+.4f}".rstrip("0").rstrip(".").replace("-", MINUS)
     return (
         f'<line class="{"zero" if is_zero else "grid"}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'

@@ -14,6 +14,7 @@ from consumers.why import Explanations
 from features.connect import StoreUnavailable
 from features.weeks import ChartWeek
 from models.experiments import EVERYONE_NAME
+from models.reports import p_in_words
 from service import record
 from service.lookup import read_lists
 from service.parts import Parts
@@ -151,6 +152,9 @@ def _home(parts: Parts, over_all: record.Means, of_experiment: record.Means) -> 
         experiment=None if experiment.name == EVERYONE_NAME else experiment,
         experiment_means=[row for row in of_experiment.of(own) if row["judged"] == "forecast" or row["span_weeks"] > 1],
         reach=record.reach,
+        report=parts.reports.of(experiment),
+        effects_reach=record.effects_reach,
+        p_in_words=p_in_words,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.worth import NAIVE, lacking, means
+from models.reports import Report
 from producers.playlists import Evaluation
 from service.drawing import Points
 
@@ -42,6 +43,12 @@ def series(found: Sequence[Evaluation], metric: str) -> dict[str, Points]:
     return {
         group: [(e.week, e.metrics[metric] - e.naive[metric]) for e in found if e.group == group] for group in groups
     }
+
+
+def effects_reach(report: Report) -> float:
+    """The farthest end of any interval of a relative effect from zero."""
+    ends = [end for effect in report.effects for end in (effect.relative_low, effect.relative_high)]
+    return max((abs(end) for end in ends if end is not None), default=0.0)
 
 
 def reach(rows: Rows) -> float:

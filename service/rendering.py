@@ -1,6 +1,7 @@
 """Templates and static files: read once, with what templates call to show numbers, times and the names of others."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
@@ -9,16 +10,18 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from features.weeks import ChartWeek
 from service import drawing
+from service.drawing import MINUS
 from service.problems import unknown
 
 MOST_SHOWN = 120  # characters of a name
 MEDIA_TYPES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 FILES: Mapping[str, bytes] = {name: files("service").joinpath("static", name).read_bytes() for name in MEDIA_TYPES}
 HASHES = {name: hashlib.sha256(content).hexdigest()[:16] for name, content in FILES.items()}
-UNKNOWN, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+UNKNOWN = "\N{EN DASH}"
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -45,9 +48,28 @@ def moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else UNKNOWN
 
 
+def tenth(value: float | None) -> str:
+    """With one decimal always, for what stands under each other: 12,345.0; a dash where nothing is known."""
+    return UNKNOWN if value is None else f"{value:,.1f}".replace("-", MINUS)
+
+
 def signed(value: float) -> str:
     """A difference: +0.012."""
     return f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """A relative difference: +1.2 %."""
+    return f"{round(100 * share, 1) + 0.0:+.1f} %".replace("-", MINUS)
+
+
+def coded(text: str) -> Markup:
+    """A sentence, what it has between backticks as code.
+
+    >>> coded("run `a < b`")
+    Markup('run <code>a &lt; b</code>')
+    """
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def days(week: ChartWeek) -> str:
@@ -76,7 +98,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    found.filters.update(cut=cut, number=number, moment=moment, signed=signed, days=days)
+    found.filters.update(
+        cut=cut, coded=coded, number=number, tenth=tenth, moment=moment, signed=signed, percent=percent, days=days
+    )
     found.globals.update(
         static=static,
         track_address=track_address,

@@ -22,6 +22,7 @@ from producers.simulator import Simulation
 from service.app import build
 from service.figures import ChartEntry, LiveChart, PartitionFigures, TopicFigures
 from service.parts import Parts
+from tests.builders_reports import a_report
 from tests.servers import missing
 from tests.serving import NOW, a_list, parts
 
@@ -100,6 +101,7 @@ def full(folder: Path) -> Parts:
     memory = found.memory
     for made in lists[:-2]:
         memory.judged.take(canonical(an_evaluation(made).model_dump(mode="json")))
+    found.reports.keep(a_report())
     most = plays[weeks[-1]].most_common(50)
     memory.live = LiveChart(
         week=weeks[-1],
@@ -111,7 +113,7 @@ def full(folder: Path) -> Parts:
             for rank, (i, n) in enumerate(most, 1)
         ),
     )
-    memory.figures = memory.figures.model_copy(update={"sessions": sessions(), "tracks": tracks()})
+    memory.figures = memory.figures.model_copy(update={"sessions": sessions(), "tracks": tracks(), "last_run": NOW})
     return found
 
 
@@ -146,6 +148,7 @@ def served(made: Parts, port: int = 0) -> Iterator[str]:
     )
     server = uvicorn.Server(config)
     listener = config.bind_socket()
+    listener.listen()  # who comes before the server has started waits for it
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

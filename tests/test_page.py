@@ -1,7 +1,9 @@
 """The page, as Chromium shows it: its lists, its live parts, and that it does no harm and shuts nobody out."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,15 +16,17 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from features.weeks import Calendar
 from hitparade.embedded import Embedded
+from models.experiments import load
 from producers.playlists import Evaluation, Playlist, canonical
-from service.drawing import sparkline
-from service.figures import Reach
+from service.drawing import MINUS, chart, sparkline
+from service.figures import ChartEntry, LiveChart, Reach
 from service.lists import Lists
 from service.parts import Parts
 from service.record import Means
-from service.rendering import cut, days
+from service.rendering import coded, cut, days
 from service.standings import differences, plays
 from tests.browsing import Faults, a_real_list, chromium, full, served, sessions
+from tests.builders_reports import a_report
 from tests.builders_weekly import staged
 from tests.commands import end, nothing_left_running, start
 from tests.serving import NOW, a_list, client, parts
@@ -86,6 +90,17 @@ def opened(browser: Browser, serve: Server) -> Iterator[Opener]:
     for context in contexts:
         context.close()
     assert faults == []
+
+
+THREE = """
+[[experiment]]
+name = "three"
+salt = "s"
+[experiment.groups]
+a = { weight = 1, model = "linear" }
+b = { weight = 1, model = "naive" }
+c = { weight = 1, model = "neural" }
+"""
 
 
 def rows(page: Page, table: str) -> list[str]:
@@ -164,7 +179,7 @@ def test_the_page_tells_where_groups_disagree_what_models_were_worth_and_how_the
     assert page.locator("#record .chart .line").count() == 6
     page.get_by_text("The weeks as a table").click()
     assert len(rows(page, "#record details table")) == 18  # W05 to W13, two groups
-    assert page.locator("#experiment .interval").count() == 4
+    assert page.locator("#experiment .worth:not(.effects) .interval").count() == 4
     assert "50 % of listeners" in page.locator("#experiment").inner_text()
     assert "provisional" in page.locator("#open-week h2").inner_text()
     assert made.memory.live
@@ -172,6 +187,79 @@ def test_the_page_tells_where_groups_disagree_what_models_were_worth_and_how_the
     pipeline = page.locator("#pipeline").inner_text()
     for text in ("412.5", "37", "2025-04-03 18:22:09", "82 dead by timestamp", "14 dead by json", "neural"):
         assert text in pipeline
+    assert "2025-W14 at 2025-03-24 12:00:00 UTC" in " ".join(pipeline.split())
+
+
+def test_an_experiments_last_report_stands_on_the_page_with_its_intervals(
+    opened: Opener, site: tuple[str, Parts]
+) -> None:
+    experiment = opened(site[0]).locator("#experiment")
+    text = experiment.inner_text()
+    assert "treatment's list is better than control's: plays per active user is 3.1 % higher" in text
+    assert "Of all assigned users, 2025-W11 to 2025-W13: control 10,311, treatment 10,274." in text
+    assert experiment.locator(".effects .interval").count() == 4
+    found = [" ".join(row.split()) for row in experiment.locator(".effects tbody tr").all_inner_texts()]
+    assert found[0] == "plays per active user decides 41.62 42.91 +3.1 % +1.0 % to +5.2 % 0.0041 , significant"
+    assert found[2] == f"skips per play must not be worse 0.2979 0.2967 {MINUS}0.4 % {MINUS}1.9 % to +1.1 % 1"
+    assert found[4].startswith("share of plays from the list")
+    assert found[4].endswith("nobody in control played a listed track")
+    assert experiment.locator(".sure").count() == 1
+    experiment.get_by_text("What to beware of (1)").click()
+    assert experiment.get_by_text("no number of looks is planned").is_visible()
+
+
+def test_a_report_is_shown_once_it_is_made_and_only_while_it_is_of_the_experiments_groups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = full(tmp_path)
+    path = made.reports.folder / "neural-against-linear.json"
+
+    def shown() -> bool:
+        text = client(made).get("/", headers=HTML).text
+        return "is better than" in text and "Nobody has asked yet which list is better" not in text
+
+    assert shown()
+    made.reports.keep(a_report(users={"control": 1, "another": 1}))
+    assert not shown()
+    made.reports.keep(a_report())
+    assert shown()
+    path.write_text("{}")
+    assert [shown(), shown()] == [False, False]
+    assert caplog.text.count("neural-against-linear.json is no report") == 1
+    path.unlink()
+    assert not shown()
+
+
+def test_a_report_of_several_groups_says_whose_each_effect_is(tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text(THREE)
+    made = full(tmp_path)
+    effects = [effect.model_copy(update={"group": group}) for group in "bc" for effect in a_report().effects]
+    users = {"a": 1, "b": 2, "c": 3}
+    made.reports.keep(a_report(name="three", control="a", users=users, effects=effects))
+    text = client(replace(made, experiments=load(tmp_path / "e.toml", Calendar()))).get("/", headers=HTML).text
+    assert text.count("<bdi>b</bdi>: ") == text.count("<bdi>c</bdi>: ") == 5
+    assert "the group</th>" in text
+
+
+def test_a_list_can_be_taken_along_in_every_form(opened: Opener, site: tuple[str, Parts]) -> None:
+    url, _ = site
+    links = opened(f"{url}/week/2025-W13/control").locator(".forms a")
+    assert links.all_inner_texts() == ["M3U", "XSPF", "JSPF", "CSV", "JSON"]
+    for link in links.all():
+        assert client(site[1]).get(link.get_attribute("href") or "").status_code == 200
+
+
+def test_a_charts_lines_of_measure_have_numbers_of_their_own(tmp_path: Path) -> None:
+    for reach in (0.00013, 0.0009, 0.0021, 0.04, 0.7):
+        drawn = chart({"a": [("2025-W11", reach), ("2025-W12", -reach)]}, ["2025-W11", "2025-W12"], "t")
+        labels = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+        assert len(set(labels)) == len(labels) >= 3, labels
+        assert "-" not in "".join(labels)
+
+
+def test_what_a_sentence_has_between_backticks_is_code_and_nothing_else_is_markup() -> None:
+    assert coded("run `a` & <b> `c`") == "run <code>a</code> &amp; &lt;b&gt; <code>c</code>"
+    assert coded("`<b>` and one ` alone") == "<code>&lt;b&gt;</code> and one ` alone"
 
 
 def test_a_week_a_list_and_a_track_have_addresses_that_lead_to_each_other(
@@ -318,13 +406,36 @@ def test_nothing_makes_the_page_scroll_sideways(
     bad = serve(named(parts(tmp_path, *(a_list(group=group, ids="01234") for group in ("control", "x" * 64)))))
     track = made.memory.lists.latest()[0].tracks[0].track_id
     addresses = [f"{url}{path}" for path in ("/", "/week/2025-W13", f"/track/{track}", "/pipeline")]
+    large = serve(of_millions(tmp_path / "large"))
+    addresses += [f"{large}{path}" for path in ("/", "/week/2025-W12/control", "/track/1")]
     for address in (*addresses, bad, f"{bad}/track/2", f"{bad}/week/2025-W12/control"):
         page = opened(address)
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         for width in (320, 360, 768, 1440):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+            assert page.evaluate(TOO_NARROW) == [], (address, width)
         page.context.close()
+
+
+TOO_NARROW = """[...document.querySelectorAll("td.count")]
+    .filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent)"""
+"""Numbers that stand over the edge of their column."""
+
+
+def of_millions(folder: Path) -> Parts:
+    """Lists and an open week of a service with millions of listeners."""
+    groups = ("control", "treatment-b", "treatment-of-a-rather-long-name")
+    lists = [a_list(group=group, ids="01234") for group in groups]
+    large = tuple(
+        entry.model_copy(update={"plays": (98_765_432,) * 4, "score": 394_567_890.12}) for entry in lists[0].tracks
+    )
+    made = parts(folder, *(one.model_copy(update={"tracks": large[n:] + large[:n]}) for n, one in enumerate(lists)))
+    entry = ChartEntry(
+        rank=1, track_id="0", name="A name of some length", plays=98_765_432, skips=8_765_432, likes=10**6
+    )
+    made.memory.live = LiveChart(week="2025-W12", at=NOW, stream_time=NOW, n_tracks=10**7, tracks=(entry,))
+    return made
 
 
 def named(made: Parts) -> Parts:
@@ -456,7 +567,7 @@ def test_where_nothing_is_yet_the_page_says_what_to_do(opened: Opener, serve: Se
         "it takes the lists of two groups",
         "once hitparade consume sessions has counted something",
         "No list has been judged yet",
-        "There is no result yet",
+        "Nobody has asked yet which list is better",
         "Run hitparade topics",
     ):
         assert said in text

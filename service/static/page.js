@@ -31,13 +31,14 @@
 
   const shown = (figures) => {
     const found = new Map([["at", moment(figures.at)]]);
+    if (figures.last_run) found.set("last_run", moment(figures.last_run));
     for (const name of ["sessions", "tracks"]) {
       const topic = figures[name];
       if (!topic) continue;
       for (const one of topic.partitions) {
         found.set(`${name}.${one.partition}.next_offset`, number(one.next_offset));
         found.set(`${name}.${one.partition}.lag`, number(one.lag));
-        found.set(`${name}.${one.partition}.stream_time`, moment(one.stream_time));
+        if (one.stream_time) found.set(`${name}.${one.partition}.stream_time`, moment(one.stream_time));
       }
       for (const [outcome, n] of Object.entries(topic.tallies)) found.set(`${name}.tallies.${outcome}`, number(n));
     }
