@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from consumers.facts import Plays, read_facts
+from consumers.facts import Plays, Rows, read_facts
 from consumers.runs import Runs, model_in
 from features.files import remove_abandoned, replacing
 from features.history import History
 from features.weeks import NAME, ChartWeek
-from models.ranking import DECIMALS, ranked
+from models.ranking import DECIMALS, Order, best_first
 from producers.playlists import Evaluation, Playlist, Worth, canonical
 
 log = logging.getLogger(__name__)
@@ -36,16 +38,19 @@ def evaluate_lists(
         return []
     facts = read_facts(history, week, span_weeks, {playlist.group for playlist in playlists})
     naive, naive_forecast = facts.naive(span_weeks), facts.naive(1)
-    tracks = runs.latest(week.name, ("track_id", "listed", "score_", "prediction_"))
+    tracks = _listed(runs.latest(week.name, ("track_id", "listed", "score_", "prediction_")))
+    rows = None if tracks is None else facts.rows(tracks["track_id"])
 
-    def worth(ranking: list[str], beside: list[str], plays: Plays | None) -> Worth | None:
-        if plays is None or not ranking:
+    def worth(ranking: Rows | None, beside: Rows, plays: Plays | None) -> Worth | None:
+        if plays is None or ranking is None or not len(ranking):
             return None
         return Worth(metrics=facts.metrics(ranking, plays), naive=facts.metrics(beside, plays))
 
     evaluations = []
     for playlist in playlists:
-        ranking, forecast = _rankings(playlist, tracks)
+        orders = _orders(playlist, tracks)
+        listed = facts.rows([entry.track_id for entry in playlist.tracks])
+        ranking, forecast = (listed, None) if orders is None or rows is None else (rows[order] for order in orders)
         evaluations.append(
             Evaluation(
                 week=playlist.week,
@@ -67,24 +72,31 @@ def evaluate_lists(
     return evaluations
 
 
-def _rankings(playlist: Playlist, tracks: pd.DataFrame | None) -> tuple[list[str], list[str]]:
-    """The whole ranking that the list is the top of, and that of its forecast alone.
-
-    Where the list's run is not kept here: the list, and nothing.
-    """
-    listed = [entry.track_id for entry in playlist.tracks]
+def _listed(tracks: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The tracks of a run that a list may hold, by id."""
     if tracks is None:
-        return listed, []
+        return None
+    listed: pd.DataFrame = tracks[tracks["listed"]]
+    by_id: pd.DataFrame = listed.iloc[pc.array_sort_indices(pa.array(listed["track_id"], pa.string())).to_numpy()]
+    return by_id
+
+
+def _orders(playlist: Playlist, tracks: pd.DataFrame | None) -> tuple[Order, Order] | None:
+    """The run's tracks in the order that the list is the top of, and in that of its forecast alone.
+
+    None where the list's run is not kept here.
+    """
+    if tracks is None:
+        return None
     model = model_in(set(tracks), playlist)
     score, prediction = f"score_{model}", f"prediction_{model}"
     if not {score, prediction} <= set(tracks):
-        return listed, []
-    tracks = tracks[tracks["listed"]]
-    ids = tracks["track_id"].to_numpy(object)
-    ranking = ranked(ids, tracks[score].to_numpy(np.float64))
-    if ranking[: len(listed)] != listed:
-        return listed, []
-    return ranking, ranked(ids, np.round(tracks[prediction].to_numpy(np.float64), DECIMALS))
+        return None
+    order = best_first(tracks[score].to_numpy(np.float64))
+    listed = [entry.track_id for entry in playlist.tracks]
+    if tracks["track_id"].iloc[order[: len(listed)]].tolist() != listed:
+        return None
+    return order, best_first(np.round(tracks[prediction].to_numpy(np.float64), DECIMALS))
 
 
 class Evaluations:

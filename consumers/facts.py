@@ -1,36 +1,47 @@
 """What was played of the catalogue in the weeks of a list, by everyone and by each group."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.counts import Part
 from features.history import History
 from features.weeks import ChartWeek
 from models.metrics import K, evaluate
-from models.ranking import ranked
+from models.ranking import best_first
 from models.scoring import top_rows
 
 Plays = NDArray[np.int64]
+Rows = NDArray[np.int64]
+"""A ranking: rows of the facts, best first; a track that they do not hold has a number of its own below 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The plays of every track of the catalogue: what no list may hold can be in no true list either."""
 
-    track_ids: pd.Index
-    """(n,)"""
+    track_ids: pa.StringArray
+    """(n,), ascending, so that what is equal by rows is so by id"""
     of_all: Plays
     """(n, weeks), oldest first; the last is the closed week"""
     of_group: dict[str, Plays]
     """The same, of the listeners who were in the group in that week."""
 
-    def naive(self, span_weeks: int) -> list[str]:
+    def rows(self, track_ids: Sequence[str] | pd.Series) -> Rows:
+        """The row of each track."""
+        found = pc.index_in(pa.array(track_ids, pa.string()), value_set=self.track_ids)
+        rows: Rows = found.fill_null(-1).to_numpy().astype(np.int64)
+        return np.where(rows < 0, -1 - np.arange(len(rows)), rows)
+
+    def naive(self, span_weeks: int) -> Rows:
         """The ranking of last week again: the span's known weeks, and the last of them once more."""
         known = self.of_all[:, -span_weeks:-1].sum(axis=1)
-        return ranked(self.track_ids.to_numpy(object), (known + self.of_all[:, -2]).astype(np.float64))
+        return best_first((known + self.of_all[:, -2]).astype(np.float64))
 
     def over(self, span_weeks: int) -> Plays:
         """Plays over the span, (n,)."""
@@ -49,13 +60,13 @@ class Facts:
         total: Plays = own.sum(axis=1)
         return total
 
-    def metrics(self, ranking: Sequence[str], plays: Plays) -> dict[str, float]:
+    def metrics(self, ranking: Rows, plays: Plays) -> dict[str, float]:
         """What a ranking was worth by these plays, (n,); only the tracks that decide are looked at one by one."""
         played = np.flatnonzero(plays)
-        best = played[top_rows(self.track_ids[played].to_numpy(object), plays[played].astype(np.float64), K)]
-        ranked_high = self.track_ids.get_indexer(pd.Index(ranking[:K], dtype=object))
+        best = played[top_rows(played, plays[played].astype(np.float64), K)]
+        ranked_high = ranking[:K]
         rows = {*best.tolist(), *ranked_high[ranked_high >= 0].tolist()}
-        actual = {str(self.track_ids[row]): int(plays[row]) for row in rows if plays[row]}
+        actual = {row: int(plays[row]) for row in rows if plays[row]}
         return {name: round(value, 6) for name, value in evaluate(ranking, actual).items()}
 
 
@@ -66,29 +77,28 @@ def read_facts(history: History, week: ChartWeek, span_weeks: int, groups: Colle
         HistoryError: a file is broken.
     """
     weeks = [of_span.name for of_span in week.span(max(2, span_weeks))]
-    parts = list(_parts(history, weeks, groups))
+    parts = [_read_part(history, weeks, part, groups) for part in history.parts(weeks)]
+    track_ids = pa.concat_arrays([part.track_ids for part in parts])
+    by_id = pc.array_sort_indices(track_ids)
     return Facts(
-        pd.Index(np.concatenate([part.track_ids for part in parts]), dtype=object),
-        np.concatenate([part.of_all for part in parts]),
-        {group: np.concatenate([part.of_group[group] for part in parts]) for group in groups},
+        track_ids.take(by_id),
+        np.concatenate([part.of_all for part in parts])[by_id],
+        {group: np.concatenate([part.of_group[group] for part in parts])[by_id] for group in groups},
     )
 
 
-def _parts(history: History, weeks: Sequence[str], groups: Collection[str]) -> Iterator[Facts]:
-    for part in history.parts(weeks):
-        track_ids = pd.Index(history.catalogue(part)["id"], dtype=object)
-        yield _facts(track_ids, history.read(weeks, part, kinds=("plays",)), weeks, groups)
+def _read_part(history: History, weeks: Sequence[str], part: Part, groups: Collection[str]) -> Facts:
+    track_ids = history.tracks(part)["id"].combine_chunks()
+    of_all, of_group = _nought(track_ids, weeks), {group: _nought(track_ids, weeks) for group in groups}
+    for column, counts in enumerate(history.rows(weeks, part, ("track_id", "group", "plays"))):
+        rows = pc.index_in(counts["track_id"], value_set=track_ids).fill_null(-1).to_numpy()
+        plays = counts["plays"].to_numpy()
+        np.add.at(of_all[:, column], rows[rows >= 0], plays[rows >= 0])
+        for group, total in of_group.items():
+            which = (rows >= 0) & pc.equal(counts["group"], group).to_numpy()
+            np.add.at(total[:, column], rows[which], plays[which])
+    return Facts(track_ids, of_all, of_group)
 
 
-def _facts(track_ids: pd.Index, counts: pd.DataFrame, weeks: Sequence[str], groups: Collection[str]) -> Facts:
-    rows = track_ids.get_indexer(pd.Index(counts["track_id"], dtype=object))
-    counts, rows = counts[rows >= 0], rows[rows >= 0]
-    columns, plays = np.searchsorted(weeks, counts["week"].to_numpy(object)), counts["plays"].to_numpy(np.int64)
-
-    def summed(which: NDArray[np.bool_]) -> Plays:
-        total = np.zeros((len(track_ids), len(weeks)), np.int64)
-        np.add.at(total, (rows[which], columns[which]), plays[which])
-        return total
-
-    of_group = {group: summed((counts["group"] == group).to_numpy()) for group in groups}
-    return Facts(track_ids, summed(np.ones(len(rows), np.bool_)), of_group)
+def _nought(track_ids: pa.StringArray, weeks: Sequence[str]) -> Plays:
+    return np.zeros((len(track_ids), len(weeks)), np.int64)

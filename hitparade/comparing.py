@@ -155,7 +155,9 @@ def _judge(settings: Settings, chosen: Chosen, arguments: argparse.Namespace) ->
         )
     facts = read_facts(history, week, ranking.span_weeks, ())
     plays = facts.over(ranking.span_weeks)
-    metrics, naives = (facts.metrics(i, plays) for i in (ranking.track_ids, facts.naive(ranking.span_weeks)))
+    metrics, naives = (
+        facts.metrics(i, plays) for i in (facts.rows(ranking.track_ids), facts.naive(ranking.span_weeks))
+    )
     if arguments.json:
         row = chosen.as_row() | {"against": None, "study": arguments.study, "known": True}
         output.print_json([row | {"metrics": metrics, "naive": naives}])
@@ -196,7 +198,8 @@ def _worth(history: History, chosen: Chosen, truth: Chosen) -> tuple[Worth | Non
         return None, f"NDCG and captured plays are left out: what happened in {', '.join(missing)} is not known."
     facts = read_facts(history, truth.week, span_weeks, ())
     plays = facts.over(span_weeks)
-    return (facts.metrics(chosen.ranking.track_ids, plays), facts.metrics(truth.ranking.track_ids, plays)), ""
+    ours, others = (facts.metrics(facts.rows(one.ranking.track_ids), plays) for one in (chosen, truth))
+    return (ours, others), ""
 
 
 def _first_to_last(history: History) -> str:

@@ -14,6 +14,7 @@ from models.scoring import Scores, top_rows
 PLAYS = KINDS.index("plays")
 LENGTH = 50
 DECIMALS = 3  # the last bits of a matrix product depend on how it was sliced
+Order = NDArray[np.intp]
 
 
 def list_scores(table: FeatureTable, predictions: Scores, span_weeks: int) -> Scores:
@@ -70,8 +71,13 @@ class Best:
         return Place(table.track_ids[row], table.names[row], float(scores[row]), tuple(int(n) for n in plays))
 
 
+def best_first(scores: Scores) -> Order:
+    """The places of the scores, the highest first, equal ones as they come."""
+    return np.argsort(-scores, kind="stable")
+
+
 def ranked(track_ids: NDArray[np.object_], scores: Scores) -> list[str]:
     """All track ids, highest score first, equal scores by track id."""
     by_id = np.argsort(track_ids, kind="stable")
-    order = by_id[np.argsort(-scores[by_id], kind="stable")]
+    order = by_id[best_first(scores[by_id])]
     return [str(track_id) for track_id in track_ids[order]]

@@ -6,6 +6,7 @@ path, a time or an address.
 
 import heapq
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def top_tracks(track_ids: Sequence[str] | NDArray[np.object_], scores: Scores, k
     return [track_ids[row] for row in top_rows(track_ids, scores, k)]
 
 
-def top_rows(track_ids: Sequence[str] | NDArray[np.object_], scores: Scores, k: int) -> list[int]:
+def top_rows(track_ids: Sequence[str] | NDArray[Any], scores: Scores, k: int) -> list[int]:
     """The places of those tracks in track_ids, in the same order."""
     scores = checked(scores, len(track_ids))
     # Python compares only the tracks that reach the k-th best score, not the whole catalogue.

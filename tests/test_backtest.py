@@ -635,7 +635,7 @@ def test_session_files_and_their_truth_are_judged_with_an_oracle(data: Path, tmp
         ("--history h --weekly w --tracks t", "not allowed with argument"),
         ("--models naive,best", "expected some of naive,linear,neural, found 'naive,best'"),
         ("--models=", "expected some of naive,linear,neural, found ''"),
-        ("--span 5", "invalid choice"),
+        ("--span 5", "expected 1, 2, 3 or 4, found 5"),
         ("--last 0", "expected a whole number from 1 on, found '0'"),
         ("--refit-every no", "expected a whole number from 1 on"),
         ("--seed -1", "expected a whole number from 0 to 999999999, found '-1'"),

@@ -379,7 +379,7 @@ def test_what_is_not_known_is_none_in_the_table_with_the_reason(folder: Path, ca
         ("--study", "expected a run with --study or --span, found none"),
         ("--span 1", "expected a run with --study or --span, found none"),
         (f"{CONTROL} {CONTROL} {TREATMENT}", f"expected one run or two, found 3: {CONTROL}, {CONTROL}, {TREATMENT}"),
-        (f"{CONTROL} --span 6", "invalid choice: 6"),
+        (f"{CONTROL} --span 6", "expected 1, 2, 3, 4 or 5, found 6"),
         (f"{CONTROL} --span 2 --study", "not allowed with argument --span"),
     ],
 )

@@ -118,6 +118,15 @@ def test_without_its_run_a_list_is_all_that_is_ranked(history: History, tmp_path
     assert found.metrics["captured_plays"] == 0.4
 
 
+def test_tracks_that_were_taken_down_since_keep_their_places_and_are_worth_nothing(
+    history: History, tmp_path: Path
+) -> None:
+    found = evaluation(history, kept(tmp_path, {"y": 9.0, "a": 8.0, "x": 7.0, "b": 6.0}), a_list("y", "a"))
+    assert found.n_ranked == 4
+    assert found.metrics["precision_at_50"] == round(1 / 3, 6)  # of b, a, c only a is among the first three
+    assert found.metrics["criterion"] == round(10 * (9 / 1 + 0 / 2 + 4 / 3), 6)  # b is 4th, a 2nd, c is not ranked
+
+
 def test_a_run_that_ranks_otherwise_is_not_the_lists(history: History, tmp_path: Path) -> None:
     runs = kept(tmp_path, {"c": 9.0, "a": 8.0, "b": 7.0})
     assert evaluation(history, runs, a_list("a", "c")).n_ranked == 2

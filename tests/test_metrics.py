@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +106,8 @@ def test_without_plays_the_shares_of_plays_are_0_and_without_facts_everything_is
 def test_a_ranking_with_a_track_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="without duplicates, found 1"):
         evaluate(["a", "b", "a"], FACTS)
+    with pytest.raises(ValueError, match="without duplicates, found 1"):
+        evaluate(np.array([2, 1, 2]), {1: 5})
 
 
 def slow(ranking: list[str], plays: dict[str, int], k: int) -> dict[str, float]:
@@ -141,7 +144,11 @@ TRACK_IDS = st.integers(0, 80).map(lambda n: f"t{n}")
     st.sampled_from([1, 2, 5, 10, 50]),
 )
 def test_every_metric_equals_the_slow_one(ranking: list[str], plays: dict[str, int], k: int) -> None:
-    assert list(evaluate(ranking, plays, k).values()) == pytest.approx(list(slow(ranking, plays, k).values()))
+    found = evaluate(ranking, plays, k)
+    assert list(found.values()) == pytest.approx(list(slow(ranking, plays, k).values()))
+    number = {track_id: n for n, track_id in enumerate(sorted({*ranking, *plays}))}
+    numbered = np.array([number[track_id] for track_id in ranking], np.int64)
+    assert evaluate(numbered, {number[track_id]: n for track_id, n in plays.items()}, k) == found
 
 
 @given(st.permutations(IDS))
