@@ -131,10 +131,8 @@ class _Counting:
         bucket = self._bucket(week)
         counts: dict[Any, list[int]] = bucket.counts
         place_of: dict[Any, int] = week.places
-        rows = [counts[event.track_id] for event in events]
-        places = [place_of[event.user_id] for event in events]
-        for row, place, kind in zip(rows, places, [KINDS[event.event_type] for event in events], strict=True):
-            row[place + kind] += 1
+        for event in events:
+            counts[event.track_id][place_of[event.user_id] + KINDS[event.event_type]] += 1
         bucket.touched = run.offset_after(events[-1])
         if self.witness:
             for event, time in run.timed(events):
