@@ -9,7 +9,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from producers import kafka as sending
 from producers.kafka import CLIENT, RECONNECT_MS, KafkaConfig, accepted, addresses
@@ -126,6 +126,8 @@ class TopicWatch:
             if self._admin is None:
                 self._admin = KafkaAdminClient(**{**ADMIN, **self.kafka})
             (found,) = self._admin.describe_topics([topic])
+            if found["error_code"] == TopicAuthorizationFailedError.errno:
+                raise TopicAuthorizationFailedError(topic)
         partitions = tuple(sorted(p["partition_index"] for p in found["partitions"]))
         if found["error_code"] != 0 or not partitions:
             raise NoSuchTopic(f"topic {topic} does not exist: run `hitparade topics`")

@@ -26,7 +26,7 @@
 -- {"SINCE", the fence's stream_time}.
 --
 -- Redis does not roll back a script that fails half-way, so everything is read, decoded and checked before the first
--- write, and every write sets a value computed before it.
+-- write, the user's rights too, and every write sets a value computed before it.
 
 local CHUNK = 1000  -- Lua's C stack holds 8,000 arguments, and a field takes two
 local LIMIT = 4294967295
@@ -214,8 +214,13 @@ if span.horizon ~= '' or #span.kept > 0 then
   end
 end
 
-for _, write in ipairs(writes) do redis.call(write[1], write[2], unpack(write[3])) end
 for first = 1, #fields, 2 * CHUNK do
-  redis.call('HSET', fence, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
+  plan('HSET', fence, {unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields))})
 end
+for _, write in ipairs(writes) do
+  if not redis.acl_check_cmd(write[1], write[2]) then
+    return redis.error_reply('NOPERM this user may not ' .. write[1] .. ' ' .. write[2])
+  end
+end
+for _, write in ipairs(writes) do redis.call(write[1], write[2], unpack(write[3])) end
 return {'OK'}

@@ -69,7 +69,7 @@ def _refusal(cause: Exception) -> str:
     if isinstance(cause, redis.AuthenticationError):
         return f"user or password of HITPARADE_REDIS_URL is not accepted: {cause}"
     if isinstance(cause, redis.exceptions.NoPermissionError):
-        return f"this user may not do that: {cause}; deploy/acl/redis.acl gives each part its rights"
+        return f"this user lacks a right: {cause}; deploy/acl/redis.acl gives each part those it needs"
     reason = tls.refusal(cause)
     return reason and f"{reason}; look at HITPARADE_REDIS_URL (rediss://…?ssl_ca_certs=FILE)"
 

@@ -7,7 +7,7 @@
 -- Answers {"OK"}, or what is wrong: {"NOFENCE"}, {"TOPIC", the new fence's id}, {"BEHIND", the old fence's next_offset}.
 --
 -- A fence names all other keys, and its hash tag is theirs. Redis does not roll back a script that fails half-way, so
--- everything is read and checked before the first write.
+-- everything is read and checked before the first write, the user's rights too.
 
 local old, new = KEYS[1], KEYS[3]
 
@@ -46,6 +46,12 @@ if new then
   end
 elseif not have[1] then
   return {'NOFENCE'}
+end
+
+for _, command in ipairs(new and {'UNLINK', 'RENAME', 'HSET', 'HDEL'} or {'UNLINK'}) do
+  if not redis.acl_check_cmd(command, old, old) then
+    return redis.error_reply('NOPERM this user may not ' .. command .. ' ' .. old)
+  end
 end
 
 for _, name in ipairs(gone) do redis.call('UNLINK', key(old, name)) end

@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         settings = Settings.from_env(os.environ)
-        start_logging(settings.log_format, settings.log_level)
+        start_logging(settings.log_format, settings.log_level, settings.secrets)
         code: int = parsed.command(settings, parsed)
         return code
     except BrokenPipeError:

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -81,11 +81,31 @@ class Sparing:
         return self._spells[key], found.n_left_out if found else 0
 
 
-def start_logging(log_format: str, level: str) -> None:
+class Masked(logging.Formatter):
+    """Another formatter's lines without the secrets: at DEBUG libraries tell what they were opened with, and send."""
+
+    def __init__(self, formatter: logging.Formatter, secrets: Iterable[str]) -> None:
+        self.formatter = formatter
+        self.written = sorted({text for secret in secrets for text in _as_written(secret)}, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line with stars for every secret."""
+        line = self.formatter.format(record)
+        for text in self.written:
+            line = line.replace(text, "***")
+        return line
+
+
+def _as_written(secret: str) -> Iterator[str]:
+    """A text as it is, as Python shows it and its bytes, and as it is in JSON."""
+    yield from (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+
+
+def start_logging(log_format: str, level: str, secrets: Iterable[str] = ()) -> None:
     """Log to standard error; what the Kafka client logs as an error, it also raises, or meant to do."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s%(more)s", defaults={"more": ""})
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    handler.setFormatter(Masked(JsonFormatter() if log_format == "json" else text, secrets))
     handler.addFilter(Sparing())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("torch").setLevel(logging.WARNING)  # it has statistics to tell when it is interrupted

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -226,6 +226,13 @@ class Settings(BaseModel):
         return _masked(value.get_secret_value())
 
     @property
+    def secrets(self) -> set[str]:
+        """What nobody may see: passwords, tokens, and of an address its password as it is and as it is meant."""
+        found = {value.get_secret_value() for _, value in self if isinstance(value, SecretStr)}
+        logins = {urlsplit(secret).password or "" for secret in found}
+        return (found | logins | set(map(unquote, logins))) - {"", *_PUBLIC}
+
+    @property
     def calendar(self) -> Calendar:
         """Where chart weeks begin."""
         return Calendar(WEEKDAYS.index(self.week_start), zone(self.time_zone))
@@ -267,6 +274,7 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+_PUBLIC = {f.default.get_secret_value() for f in Settings.model_fields.values() if isinstance(f.default, SecretStr)}
 OPTIONAL = {name for name, field in Settings.model_fields.items() if field.default is None}
 
 

@@ -43,7 +43,9 @@ def refusal(cause: BaseException) -> str:
     if isinstance(cause, UnsupportedSaslMechanismError):
         return f"{PREFIX}SASL_MECHANISM is not offered: {_said(cause)}"
     if isinstance(cause, AuthorizationError):
-        return f"this user may not do that: {_said(cause)}; deploy/acl/kafka.sh gives each part its rights"
+        what = type(cause).__name__.removesuffix("AuthorizationFailedError").lower()
+        which = _said(cause).strip("{}'")
+        return f"this user lacks a right: {what} {which}; deploy/acl/kafka.sh gives each part those it needs"
     if isinstance(cause, InvalidReceiveError):
         return f"what answers is not Kafka in the clear ({_said(cause)}); look at {PREFIX}SECURITY_PROTOCOL"
     reason = tls.refusal(cause)

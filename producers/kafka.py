@@ -136,7 +136,9 @@ def most_bytes(kafka: KafkaConfig, topic: str) -> int:
     with accepted(kafka), KafkaAdminClient(**CLIENT, **settings) as admin:
         while topic not in admin.list_topics():
             if time.monotonic() > deadline:
-                raise TopicMissing(f"there is no topic {topic}: make it with `hitparade topics`")
+                raise TopicMissing(
+                    f"there is no topic {topic} (or none that this user may see): make it with `hitparade topics`"
+                )
             time.sleep(0.1)
         every = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
         answer = every["topic"].get(topic, {})

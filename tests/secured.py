@@ -1,12 +1,15 @@
 """An Apache Kafka that asks who is there and what he may, with certificates made for the test."""
 
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import PIPE
 from urllib.parse import quote
 
 import trustme
@@ -22,8 +25,9 @@ from redis import Redis
 from features.connect import connect
 from hitparade.processes import HOST, child, last_lines, leash
 from hitparade.settings import Settings
-from tests.servers import apache_kafka, free_port_pair, missing, wait_until
+from tests.servers import KAFKA, ROOT, apache_kafka, free_port_pair, missing, wait_until
 
+DEPLOY = ROOT / "deploy"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
 MECHANISM = "SCRAM-SHA-512"
 PASSWORD = "pa55 word,of=one/user%"
@@ -85,6 +89,21 @@ class Guarded:
         """Who may do everything."""
         return KafkaAdminClient(**self.by_certificate("admin").kafka)
 
+    def give_rights(self) -> None:
+        """Those of deploy/acl/kafka.sh, by Kafka's own tool: one JVM for all of its lines."""
+        tabbed = ["bash", "-c", "IFS=$'\\t'; echo \"$*\"", "kafka-acls.sh"]
+        admin = self.certificates.folder / "admin.properties"
+        key, trusted = self.certificates.certificate("admin"), self.certificates.file
+        admin.write_text(
+            "security.protocol=SSL\n"
+            f"ssl.keystore.type=PEM\nssl.keystore.location={key}\n"
+            f"ssl.truststore.type=PEM\nssl.truststore.location={trusted}\n"
+        )
+        where = ["--bootstrap-server", self.listeners["MUTUAL"], "--command-config", str(admin)]
+        lines = subprocess.run([DEPLOY / "acl" / "kafka.sh", *tabbed, *where], stdout=PIPE, check=True).stdout
+        java = ["java", "-cp", f"{KAFKA / 'libs'}/*", str(ROOT / "tests" / "AclCommands.java")]
+        subprocess.run(java, input=lines, capture_output=True, check=True)
+
     def add_user(self, user: str, password: str = PASSWORD) -> None:
         with self.admin() as admin:
             for mechanism in (ScramMechanism.SCRAM_SHA_512, ScramMechanism.SCRAM_SHA_256):
@@ -144,6 +163,20 @@ class GuardedRedis:
     def admin(self) -> Redis:
         """Who may do everything."""
         return connect(self.url("default"))
+
+    def give_rights(self) -> None:
+        """Those of deploy/acl/redis.acl, and the users' passwords, by the lines of docs/operations.md."""
+        found = re.search(r"^export REDISCLI_AUTH.*?^```", (ROOT / "docs" / "operations.md").read_text(), re.M | re.S)
+        assert found
+        export, give, let_in, keep, _ = found[0].splitlines()
+        users = re.findall("^user hitparade-([a-z]+)", (DEPLOY / "acl" / "redis.acl").read_text(), re.M)
+        lines = [export, give, *(let_in.replace("sessions", user) for user in users), keep]
+        for user in ("admin", *users):
+            (self.certificates.folder / f"{user}.password").write_text(f"{PASSWORD}\n")
+        text = "\n".join(lines).replace("deploy/", f"{DEPLOY}/").replace("-h HOST", f"-h {HOST} -p {self.port}")
+        shell = ["bash", "-euo", "pipefail", "-c", text]
+        said = subprocess.run(shell, cwd=self.certificates.folder, capture_output=True, check=True).stdout
+        assert said.split() == [b"OK"] * (2 * len(users) + 1), said
 
 
 @contextmanager

