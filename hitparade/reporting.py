@@ -27,6 +27,8 @@ INSTALL = "pip install -e '.[experiments]'"
 FORMATS = ("png", "svg")
 Bounds = tuple[ChartWeek | None, ChartWeek | None]
 """The first and the last week that are planned; None where the experiment's file has none."""
+Before = tuple[ChartWeek | None, int]
+"""The week that the experiment began, and how many before it are wanted."""
 
 
 def report(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -92,13 +94,14 @@ def planned(settings: Settings, experiment: Experiment, arguments: argparse.Name
     wiring.data_folder(settings)  # with what other machines have sent
     folder = wiring.usage_folder(settings)
     kept = weeks_in(folder, settings.calendar)
-    there = kept if arguments.kept else _extracted(settings, experiment, bounds, arguments.before, kept)
+    began = wiring.experiments(settings).began(experiment)
+    there = kept if arguments.kept else _extracted(settings, experiment, bounds, (began, arguments.before), kept)
     weeks = [week for week in there if _is_within(week, experiment, bounds)]
     if not weeks:
         known = f"there are files of {there[0]} to {there[-1]}" if there else "there is none yet"
         raise WeekError(f"no closed week of {experiment.name} is in {folder}: {known}")
     # Only what was before the experiment itself: an earlier week of it would have felt the lists already.
-    before = [week for week in there if experiment.first_week and week < experiment.first_week]
+    before = [week for week in there if began and week < began]
     files = UsageFiles(folder, weeks, before[-arguments.before :] if arguments.before else [])
     return files, _plan(experiment, weeks, bounds, arguments)
 
@@ -121,7 +124,7 @@ def _plan(experiment: Experiment, weeks: Sequence[ChartWeek], bounds: Bounds, ar
 
 
 def _extracted(
-    settings: Settings, experiment: Experiment, bounds: Bounds, n_before: int, kept: Sequence[ChartWeek]
+    settings: Settings, experiment: Experiment, bounds: Bounds, before: Before, kept: Sequence[ChartWeek]
 ) -> Sequence[ChartWeek]:
     """The closed weeks that there are files of, once those that can be made of the log have been.
 
@@ -130,7 +133,7 @@ def _extracted(
     try:
         usage = wiring.usage(settings)
         standing = wiring.counter_reader(settings).standing()
-        wanted = _wanted(standing.closed(), experiment, bounds, n_before)
+        wanted = _wanted(standing.closed(), experiment, bounds, before)
         with output.progress("offsets") as advance:
             found = usage.extract(wanted, advance)
     except (KafkaUnavailable, StoreUnavailable) as cause:
@@ -143,12 +146,13 @@ def _extracted(
     return sorted(settings.calendar.parse(name) for name in found.files)
 
 
-def _wanted(closed: Sequence[ChartWeek], experiment: Experiment, bounds: Bounds, n_before: int) -> Sequence[ChartWeek]:
+def _wanted(closed: Sequence[ChartWeek], experiment: Experiment, bounds: Bounds, before: Before) -> Sequence[ChartWeek]:
     """The experiment's weeks that have closed and those before it; without a first one, of those that are kept."""
-    if not experiment.first_week or not closed:
+    began, n_before = before
+    if not began or not closed:
         return [week for week in closed if _is_within(week, experiment, bounds)]
     last = min(bounds[1] or closed[-1], closed[-1])
-    return last.span(max(0, _between(experiment.first_week, last)) + n_before)
+    return last.span(max(0, _between(began, last)) + n_before)
 
 
 def _is_within(week: ChartWeek, experiment: Experiment, bounds: Bounds) -> bool:

@@ -42,7 +42,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A named, salted assignment of users to groups; both weeks are included, None is without bound."""
+    """A named, salted assignment of users to groups; both weeks are included, None is without bound.
+
+    Two of the same groups and models may share a salt: the later one goes on with the users of the earlier by other
+    weights.
+    """
 
     name: str
     salt: str
@@ -110,6 +114,12 @@ class Experiments:
     experiments: tuple[Experiment, ...] = ()
     decisions: "Decisions | None" = None
     """where it is kept what earlier ones have decided; without, nothing was"""
+
+    def began(self, experiment: Experiment) -> ChartWeek | None:
+        """The first week of an experiment, or of the one that it goes on with by other weights; None without bound."""
+        firsts = [one.first_week for one in self.experiments if one.salt == experiment.salt]
+        known = [first for first in firsts if first is not None]
+        return min(known) if len(known) == len(firsts) > 0 else None
 
     def in_force(self, week: ChartWeek) -> Experiment:
         """The experiment that the week is counted under; outside any, everyone is one group.
@@ -239,11 +249,23 @@ def _clashes(tables: list[Any], calendar: Calendar) -> Iterator[str]:
     """What two experiments may not share; from the raw tables, so that no other fault hides it."""
     entries = [(_called(table, n), table) for n, table in enumerate(tables, 1) if isinstance(table, dict)]
     for (this, one), (that, other) in combinations(entries, 2):
-        for key in ("name", "salt"):
-            if key in one and one[key] == other.get(key):
-                yield f"{that}, {key}: expected one of its own, found {one[key]!r}, also of {this}"
+        if "name" in one and one["name"] == other.get("name"):
+            yield f"{that}, name: expected one of its own, found {one['name']!r}, also of {this}"
+        if "salt" in one and one["salt"] == other.get("salt") and _arms(one) != _arms(other):
+            yield (
+                f"{that}, salt: expected one of its own, since its groups and models are others, found "
+                f"{one['salt']!r}, also of {this}"
+            )
         if _overlap(one, other, calendar=calendar):
             yield f"{that}, first_week: expected weeks of its own, found some shared with {this}"
+
+
+def _arms(table: dict[str, Any]) -> dict[str, Any] | None:
+    """What the groups are, but for their weights; None where that is told of already."""
+    groups = table.get("groups")
+    if not isinstance(groups, dict) or not all(isinstance(arm, dict) for arm in groups.values()):
+        return None
+    return {name: arm.get("model") for name, arm in groups.items()}
 
 
 def _overlap(*tables: dict[str, Any], calendar: Calendar) -> bool:

@@ -286,7 +286,7 @@ def test_all_errors_are_told_at_once_each_with_experiment_and_field(written: Wri
         name = "three"
         salt = "s"
         first_week = "2023-W01"
-        groups.control = { weight = true, model = "naive" }
+        groups.control = { weight = true, model = "linear" }
     """)
     assert complaints(path) == [
         "experiment file FILE, 21 to mend:",
@@ -312,7 +312,8 @@ def test_all_errors_are_told_at_once_each_with_experiment_and_field(written: Wri
         "found {'control': {'weight': 0, 'model': 'naive'}}",
         "experiment 4 'three', groups.control.weight: expected to be a valid number, found True",
         "experiment 4 'three', name: expected one of its own, found 'three', also of experiment 3 'three'",
-        "experiment 4 'three', salt: expected one of its own, found 's', also of experiment 3 'three'",
+        "experiment 4 'three', salt: expected one of its own, since its groups and models are others, found 's', also "
+        "of experiment 3 'three'",
         "experiment 4 'three', first_week: expected weeks of its own, found some shared with experiment 3 'three'",
     ]
 
@@ -411,6 +412,54 @@ def test_a_change_within_a_counted_week_stops_every_partition_that_has_it_and_sa
     assert [stored(counted.store, p) for p in range(PARTITIONS)] == before
     assert counted.consume().stopped == {}
     assert [stored(counted.store, p) for p in range(PARTITIONS)] != before
+
+
+RAMP = """
+[[experiment]]
+name = "neural-against-linear"
+salt = "hitparade-1"
+last_week = "2023-W25"
+groups.control = { weight = 0.5, model = "linear" }
+groups.treatment = { weight = 0.5, model = "neural" }
+[[experiment]]
+name = "neural-for-most"
+salt = "hitparade-1"
+first_week = "2023-W26"
+groups.control = { weight = 0.1, model = "linear" }
+groups.treatment = { weight = 0.9, model = "neural" }
+"""
+
+
+def test_a_weight_grows_where_a_week_begins_and_who_was_in_that_group_stays(counted: Counted, written: Write) -> None:
+    """By a second experiment with the same salt, groups and models, while the weeks of the first are still counted."""
+    users = [str(n) for n in range(300)]
+    assert max(counted.store.fences([0])[0].experiments) < "2023-W26"
+    ramped = counted.other(EXPERIMENT_FILE=str(written(RAMP)))
+    for partition in range(PARTITIONS):
+        counted.send(*((partition, None, play(2.1, user=user)) for user in users[partition::PARTITIONS]))
+    assert ramped.consume().stopped == {}
+    first, second = wiring.experiments(ramped.settings).experiments
+    moves = Counter((first.group_of(user), second.group_of(user)) for user in users)
+    assert ("treatment", "control") not in moves
+    assert moves["control", "treatment"] > 90
+    found: Counter[str] = Counter()
+    for _, group, n_plays, *_ in wiring.counter_reader(ramped.settings).at_one_instant(week("2023-W26")):
+        found[group] += n_plays
+    assert found == {"control": moves["control", "control"], "treatment": len(users) - moves["control", "control"]}
+
+
+@pytest.mark.parametrize(("changed", "to"), [('"neural"', '"naive"'), ("treatment", "other")])
+def test_another_experiment_needs_a_salt_of_its_own(written: Write, changed: str, to: str) -> None:
+    head, tail = RAMP.rsplit("[[experiment]]", 1)
+    with pytest.raises(ExperimentError, match="salt: expected one of its own, since its groups and models are others"):
+        load(written(f"{head}[[experiment]]{tail.replace(changed, to)}"), CALENDAR)
+
+
+def test_what_goes_on_by_other_weights_began_with_the_first(written: Write) -> None:
+    bounded = load(written(RAMP.replace("last_week", 'first_week = "2023-W22"\nlast_week')), CALENDAR)
+    assert [bounded.began(one) for one in bounded.experiments] == [week("2023-W22")] * 2
+    endless = load(written(RAMP), CALENDAR)
+    assert [endless.began(one) for one in endless.experiments] == [None, None]
 
 
 NOW = """

@@ -118,6 +118,14 @@ def test_weeks_before_the_experiment_sharpen_it_and_no_later_ones_do(folder: Pat
     assert conclusion["weeks"] == names(3, 4)
 
 
+def test_weeks_before_are_those_before_the_users_first_felt_the_lists(folder: Path, capsys: Capture) -> None:
+    """Also where an earlier experiment of the same salt had other weights."""
+    keep(folder, of(drawn(3, weeks=7), 1))
+    earlier = BOUNDED.replace("two-lists", "a-tenth").replace("W03", "W02").replace("W06", "W02")
+    write(folder.parent / "experiments.toml", earlier + BOUNDED)
+    assert "Sharpened by the week before (CUPED): 7 of 7." in report(capsys).out
+
+
 def test_an_experiment_without_an_end_warns_that_its_p_values_are_of_one_look(folder: Path, capsys: Capture) -> None:
     keep(folder, of(drawn(4, weeks=2), 3))
     write(folder.parent / "experiments.toml", ENDLESS)
