@@ -31,7 +31,7 @@ faults: $(INSTALLED) ## kill, stop and starve everything on Apache Kafka and Val
 fuzz: $(INSTALLED) ## ask the HTTP service for what nobody would think of; N=500 examples of each operation
 	HITPARADE_TEST_FUZZ=$(or $(N),500) $(BIN)/pytest tests/test_service_fuzz.py --numprocesses 0 --timeout 3600
 
-bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates, http, experiments), ONLY=all
+bench: $(INSTALLED) ## speed beside others', measured here; ONLY=name for one (peers, weekly, latency, lines, scale, recovery, forecast, duplicates, caps, listeners, http, experiments), ONLY=all
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 contracts: $(INSTALLED) ## write docs/asyncapi.yaml and docs/schemas anew

@@ -10,7 +10,20 @@ from importlib import import_module
 
 from benchmarks.kept import PEERS, Row, keep
 
-BENCHMARKS = (PEERS, "weekly", "latency", "lines", "scale", "recovery", "forecast", "duplicates", "experiments", "http")
+BENCHMARKS = (
+    PEERS,
+    "weekly",
+    "latency",
+    "lines",
+    "scale",
+    "recovery",
+    "forecast",
+    "duplicates",
+    "caps",
+    "listeners",
+    "experiments",
+    "http",
+)
 """Each is a module of this folder with run(), which gives rows; it is imported when it runs."""
 
 

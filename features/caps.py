@@ -41,33 +41,33 @@ def pairs_in(records: Sequence[LogRecord], rules: Rules) -> dict[str, set[bytes]
     """Every pair whose plays must be looked up before these records are decided, by week; too many do no harm."""
     found: dict[str, set[bytes]] = defaultdict(set)
     for run in runs(records, RUN_BYTES) if rules.plays_cap else ():
-        for week, user_id, track_id in _plain_plays(run, rules) or _odd_plays(run, rules):
-            found[week].add(pair_digest(user_id, track_id))
+        for week, pairs in _plain_pairs(run, rules) or _odd_pairs(run, rules):
+            found[week].update(pairs)
     return found
 
 
-def _plain_plays(records: Sequence[LogRecord], rules: Rules) -> list[tuple[str, Any, Any]]:
-    """Week, user and track of every play of a plain run of few weeks; nothing where it is none."""
+def _plain_pairs(records: Sequence[LogRecord], rules: Rules) -> list[tuple[str, list[bytes]]]:
+    """The pairs of a plain run of few weeks, by week; nothing where it is none."""
     run = None if rules.mapping else plain_run(records, rules.event_zone, rules.exposures)
     if run is None or run.last - run.first > rules.weeks_kept * timedelta(weeks=1):
         return []
     try:
-        return [
-            (week.name, event.user_id, event.track_id)
-            for week in rules.weeks_between(run.first, run.last)
-            for event in run.within(week.start, week.end)
-            if event.event_type == PLAY
-        ]
+        weeks = [(week.name, run.within(week.start, week.end)) for week in rules.weeks_between(run.first, run.last)]
     except OverflowError:
         return []
+    return [(week, _pairs(events)) for week, events in weeks]
 
 
-def _odd_plays(records: Iterable[LogRecord], rules: Rules) -> Iterator[tuple[str, str, str]]:
+def _pairs(events: Iterable[Any]) -> list[bytes]:
+    return [pair_digest(event.user_id, event.track_id) for event in events if event.event_type == PLAY]
+
+
+def _odd_pairs(records: Iterable[LogRecord], rules: Rules) -> Iterator[tuple[str, list[bytes]]]:
     for raw in (raw for record in records for raw in rules.decode(record.value)):
         try:
             event = parse(raw, rules.event_zone) if isinstance(raw, RawEvent) else None
             if event and event.kind is Kind.PLAY:
-                yield rules.week_of(event.event_time).name, event.user_id, event.track_id
+                yield rules.week_of(event.event_time).name, [pair_digest(event.user_id, event.track_id)]
         except (BadRecord, OverflowError):
             continue  # it does not count
 

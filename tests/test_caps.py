@@ -20,6 +20,7 @@ from features.caps import pair_digest, pairs_in
 from features.connect import connect
 from features.duplicates import ids_in
 from features.fence import OPTIONAL, OUTCOMES, accounted
+from features.mapping_file import parse_mapping
 from features.parts import Bucket, Part
 from features.store import CounterStore, Fenced
 from features.tally import tally
@@ -166,6 +167,17 @@ def test_a_capped_run_is_still_counted_together() -> None:
     with noting_ways() as found:
         count(log_of([array(*[play(n / 1000) for n in range(500)])] * 20), [5, 9])
     assert found.keys() == {True}
+
+
+def test_under_a_mapping_pairs_are_those_of_what_is_mapped() -> None:
+    theirs = json.dumps(
+        {"event_type": "listen", "user_id": "u", "track_id": "a", "song": "b", "timestamp": "2023-06-17"}
+    )
+    mapping = parse_mapping('[fields]\ntrack_id = "song"\n[event_types]\nlisten = "play"\n')
+    log = log_of([theirs.encode()] * 4)
+    assert pairs_in(log, rules(plays_cap=2, mapping=mapping)) == {"2023-W24": {pair_digest("u", "b")}}
+    found = count(log, [1, 2, 3], mapping=mapping)
+    assert (found.outcomes, found.counts) == ({"counted": 2, "capped": 2}, {("2023-W24", "odd", "b"): [2, 0, 0]})
 
 
 def test_every_pair_that_is_decided_by_was_looked_up() -> None:

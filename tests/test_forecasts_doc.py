@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.listeners import SERVICES
 from hitparade.parser import build_parser
 from tests.servers import ROOT
 
@@ -50,6 +51,23 @@ def test_the_row_of_the_seed_that_the_benchmark_uses_is_the_same_as_its_own() ->
     row = measured()["forecast:neural"]
     told = next(line for line in between("seeds").splitlines() if line.startswith("| 0 "))
     assert told.split(" | ")[1:4] == [f"{row[metric]:.3f}" for metric in METRICS]
+
+
+def listeners_table() -> str:
+    lines = ["| climate, seed | precision@50 | NDCG@50 | captured |", "| --- | --- | --- | --- |"]
+    for climate, seed in SERVICES:
+        found = measured()[f"listeners:{climate}-{seed}"]["difference"]
+        cells = [f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" for low, mean, high in map(found.get, METRICS)]
+        lines.append("| " + " | ".join([f"{climate}, {seed}", *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def test_what_is_told_of_listeners_is_what_the_benchmark_has_found() -> None:
+    """They are no input, since no metric is better by what a list could show: a tenth of a place of 50."""
+    assert between("listeners") == listeners_table()
+    rows = [measured()[f"listeners:{climate}-{seed}"]["difference"] for climate, seed in SERVICES]
+    assert all(row["captured_plays"][0] <= 0 <= row["captured_plays"][2] for row in rows)
+    assert all(row["precision_at_50"][0] <= 0 for row in rows)
 
 
 def test_what_it_costs_is_what_was_measured() -> None:

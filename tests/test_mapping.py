@@ -110,9 +110,11 @@ def in_another_form(value: Any) -> Any:
     return [renamed(event) for event in value] if isinstance(value, list) else renamed(value)
 
 
-@given(log=logs, hours=st.sampled_from([0, 24]), exposures=st.booleans())
-def test_under_other_names_everything_counts_as_under_ours(log: list[Any], hours: int, exposures: bool) -> None:
-    options: dict[str, Any] = {"duplicate_hours": hours, "exposures": exposures}
+@given(log=logs, hours=st.sampled_from([0, 24]), exposures=st.booleans(), cap=st.sampled_from([0, 1]))
+def test_under_other_names_everything_counts_as_under_ours(
+    log: list[Any], hours: int, exposures: bool, cap: int
+) -> None:
+    options: dict[str, Any] = {"duplicate_hours": hours, "exposures": exposures, "plays_cap": cap}
     theirs = encoded([in_another_form(value) for value in log])
     ours = count(log_of(encoded(log)), **options)
     assert without_bytes(count(log_of(theirs), mapping=RENAMED, **options)) == without_bytes(ours)

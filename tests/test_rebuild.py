@@ -531,12 +531,18 @@ def test_new_counters_that_are_behind_or_of_another_topic_or_not_there_change_no
 
 
 def test_a_switch_leaves_the_new_keys_alone_and_names_them_as_rebuilt(store: CounterStore) -> None:
-    store.shadow().apply(0, "id", part(0, 6, "2023-W25", ids={"24h:2": [b"n" * 16]}))
+    pair = b"p" * 16
+    counted = part(0, 6, "2023-W25", ids={"24h:2": [b"n" * 16]}, plays={"2023-W25": {pair: 3}})
+    counted.buckets[0].listeners = {"t": {"u", "v"}}
+    store.shadow().apply(0, "id", counted)
     assert store.switch(0, "id")
-    (bucket,) = [store.key(0, f"week:2023-W25:{store.slice_of('t')}")]
-    assert everything(store).keys() == {store.key(0, "fence"), bucket, store.key(0, "ids:24h:2")}
+    names = [f"{what}:2023-W25:{store.slice_of('t')}" for what in ("week", "listeners")]
+    names += ["fence", "ids:24h:2", "plays:2023-W25"]
+    assert everything(store).keys() == {store.key(0, name) for name in names}
+    assert store.played(0, 6, {"2023-W25": {pair}}) == {"2023-W25": {pair: 3}}
+    assert store.listeners_of(0, ["2023-W25"], "t") == {"2023-W25": 2}
     fence = store.fences([0])[0]
-    assert (fence.next_offset, fence.rebuilt, fence.settings) == (6, 1, {"slices": "2"})
+    assert (fence.next_offset, fence.rebuilt, fence.settings["slices"]) == (6, 1, "2")
     with pytest.raises(Fenced, match="it was rebuilt, and is counted as id#1, not id"):
         store.apply(0, "id", part(6, 7))
     store.apply(0, fence.identity, part(6, 7))
