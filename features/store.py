@@ -161,6 +161,13 @@ class CounterStore:
                 found[week] |= {pair: n for pair, n in zip(some, counts, strict=True) if n}
         return found
 
+    @passing
+    def forget_plays(self, partition: int, week: str, pairs: Sequence[bytes]) -> int:
+        """Remove how many plays of these pairs have counted, so that more may; return of how many it was known."""
+        key = self.key(partition, f"plays:{week}")
+        parts = (pairs[first : first + MOST_IDS] for first in range(0, len(pairs), MOST_IDS))
+        return sum(int(self.client.hdel(key, *part)) for part in parts)
+
     def _at(self, script: Script, partition: int, start: int, what: str, digests: Sequence[bytes]) -> list[Any]:
         """What a script that looks digests up answers, unless the fence is not at start."""
         arguments: list[bytes | str] = [str(start), what, b"".join(digests)]

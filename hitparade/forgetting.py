@@ -2,7 +2,9 @@
 
 import argparse
 from datetime import UTC, datetime
+from itertools import product
 
+from features.caps import pair_digest
 from hitparade import output, wiring
 from hitparade.settings import Settings
 from models.forgotten import cleanse, note, weeks_with
@@ -20,7 +22,8 @@ def forget(settings: Settings, arguments: argparse.Namespace) -> int:
         note(forgotten, user, until)  # first: from here on every command that opens the folder finishes the work
         weeks = cleanse(folder, forgotten)
         wiring.send_data(settings)
-    answer = {"user_id": user, "weeks": weeks, "until": until, "is_forgotten": not arguments.dry_run}
+    n_pairs = 0 if arguments.dry_run or not settings.plays_cap else _forget_plays(settings, user)
+    answer = {"user_id": user, "weeks": weeks, "until": until, "pairs": n_pairs, "is_forgotten": not arguments.dry_run}
     if arguments.json:
         output.print_json([answer])
         return 0
@@ -34,3 +37,16 @@ def forget(settings: Settings, arguments: argparse.Namespace) -> int:
         "events: docs/experiments.md says what is kept about whom."
     )
     return 0
+
+
+def _forget_plays(settings: Settings, user: str) -> int:
+    """Take from Redis how many plays of the listener have counted, of each track; return of how many it was known.
+
+    Whoever plays on is then counted up to the cap once more.
+    """
+    reader = wiring.counter_reader(settings)
+    store, standing, n_pairs = reader.store, reader.standing(), 0
+    for partition, week, slice_ in product(standing.fences, standing.kept(), range(store.slices)):
+        tracks = store.bucket(partition, week.name, slice_)
+        n_pairs += store.forget_plays(partition, week.name, [pair_digest(user, track) for track in tracks])
+    return n_pairs

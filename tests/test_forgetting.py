@@ -15,6 +15,7 @@ from hitparade import wiring
 from hitparade.settings import Settings
 from models.forgotten import MARK, cleanse, expired, note, read_forgotten, weeks_with
 from models.usage import SLICES
+from tests.builders import play
 from tests.builders_counting import Counted
 from tests.commands import Command, Ended, run
 from tests.listeners import week
@@ -22,7 +23,7 @@ from tests.test_mirror import url
 
 from tests.test_mirror import store  # isort: skip
 from tests.test_reporting import keep
-from tests.test_usage import closed_weeks, slices_of, usage_of
+from tests.test_usage import closed_weeks, counters_of, slices_of, usage_of
 
 __all__ = ["store", "url"]
 Capture = pytest.CaptureFixture[str]
@@ -273,6 +274,31 @@ def test_files_that_are_made_of_the_log_again_are_without_them_and_counters_stay
     stamps = {path: path.stat().st_mtime_ns for path in found.files.values()}
     assert usage_of(log).extract(closed).files.keys() == found.files.keys()
     assert {path: path.stat().st_mtime_ns for path in found.files.values()} == stamps, "they are used again"
+
+
+def test_how_often_their_plays_have_counted_goes_from_redis_and_nobody_elses(log: Counted, command: Command) -> None:
+    """As real consumers remember it, under a cap, on both brokers."""
+    capped = log.other(PLAYS_CAP="2")
+    days = [(0, "a"), (0.1, "b"), (1, "a"), (1.1, "a"), (1.2, "a")]
+    for partition, user in enumerate(("u", "v")):
+        capped.send(*((partition, None, play(when, track, user)) for when, track in days))
+    capped.consume()
+
+    def remembered() -> list[tuple[int, str, int]]:
+        reader = wiring.counter_reader(capped.settings)
+        weeks = [week.name for week in reader.standing().kept()]
+        found = [(p, week, log.redis.hlen(log.key(f"plays:{week}", p))) for p in reader.partitions for week in weeks]
+        return [entry for entry in found if entry[2]]
+
+    every = [(p, week, n) for p in (0, 1) for week, n in (("2023-W24", 2), ("2023-W25", 1))]
+    assert remembered() == every
+    before = counters_of(capped, closed_weeks(capped)[-1])
+    (row,) = command(capped, "forget", "u", "--json").rows()
+    assert row["pairs"] == 3
+    assert remembered() == every[2:]
+    assert counters_of(capped, closed_weeks(capped)[-1]) == before
+    assert command(capped, "audit").code == 0
+    assert command(capped, "forget", "u", "--json").rows()[0]["pairs"] == 0
 
 
 def test_whoever_is_forgotten_while_files_are_being_made_is_not_in_them(
