@@ -3,6 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -10,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from random import Random
 
+from features.files import replacing
 from features.weeks import ChartWeek
 from producers.catalogue import HiddenTrack
 from producers.chance import stream
@@ -108,18 +110,27 @@ def write(simulation: Simulation, folder: Path, progress: Callable[[int], None] 
     """Write sessions.jsonl, tracks.jsonl and truth.jsonl (the expected plays, a line a week); return how many events.
 
     Where there is an effect, damage or skew, also experiment.json, what is true of it, and lists.jsonl, the lists.
-    Progress is told of every thousand events, and of the rest.
+    Progress is told of every thousand events, and of the rest. Interrupted, it leaves the folder's files as they were:
+    sessions with the tracks of another seed would be believed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tracks.jsonl").write_bytes(b"".join(line + b"\n" for line in track_lines(simulation)))
-    with (folder / "truth.jsonl").open("w") as truth:
-        for week in simulation.chart_weeks():
-            truth.write(json.dumps({"week": week.name, "rates": simulation.rates(week)}) + "\n")
-    if not simulation.is_plain:
-        write_truth(simulation, folder / "experiment.json")
-        (folder / "lists.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lists(simulation)))
+    with ExitStack() as files:
+
+        def file(name: str) -> Path:
+            return files.enter_context(replacing(folder / name))
+
+        file("tracks.jsonl").write_bytes(b"".join(line + b"\n" for line in track_lines(simulation)))
+        with file("truth.jsonl").open("w") as truth:
+            for week in simulation.chart_weeks():
+                truth.write(json.dumps({"week": week.name, "rates": simulation.rates(week)}) + "\n")
+        if not simulation.is_plain:
+            write_truth(simulation, file("experiment.json"))
+            file("lists.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lists(simulation)))
+        return _write_events(simulation, file("sessions.jsonl"), progress)
+
+
+def _write_events(simulation: Simulation, file: Path, progress: Callable[[int], None]) -> int:
     n_events = 0
-    with (folder / "sessions.jsonl").open("wb") as sessions:
+    with file.open("wb") as sessions:
         lines = simulation.events()
         while part := list(islice(lines, 1000)):
             sessions.write(b"".join(line + b"\n" for line in part))

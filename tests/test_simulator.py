@@ -184,6 +184,18 @@ def test_written_files_hold_the_events_the_tracks_and_the_truth(tmp_path: Path) 
     ]
 
 
+def test_what_is_interrupted_leaves_the_files_of_a_folder_as_they_were(tmp_path: Path) -> None:
+    write(small(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupt(n_events: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(replace(small(), seed=2), tmp_path, interrupt)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_live_events_come_when_they_are_due_from_now_on() -> None:
     clock = [datetime(2024, 5, 15, 12, tzinfo=UTC)]
     begun = clock[0]

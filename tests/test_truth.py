@@ -234,5 +234,5 @@ def test_simulate_writes_the_catalogue_that_it_is_asked_for(tmp_path: Path, caps
 def test_an_unknown_catalogue_is_refused_by_name(capsys: Capture) -> None:
     ended = run(capsys, "simulate", *SMALL, "--catalogue", "huge")
     assert ended.code == 2
-    assert "'huge' (choose from" in ended.err
+    assert "expected mixed, flat, steep or fast, found 'huge'" in ended.err
     assert all(name in ended.err for name in CLIMATES)
