@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class _Phase:
 class Health:
     """Kept by a loop, read by any thread; every time is of one clock that never goes back, such as time.monotonic."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, of: Mapping[str, str] | None = None) -> None:
+        self._of = of  # what the log's lines about it have as fields
         self._phase = _Phase("it is starting", now)
         self._turned = now
         self._progressed: float | None = None
@@ -57,10 +59,10 @@ class Health:
         if is_told:
             self._reminded = now
         elif self._reminded is None:
-            log.warning("not ready: %s; trying again until it works", reason)
+            log.warning("not ready: %s; trying again until it works", reason, extra=self._of)
             self._reminded = now
         elif now >= self._reminded + REMIND_S:
-            log.warning("not ready for %.0f s: %s", now - self._phase.since, reason)
+            log.warning("not ready for %.0f s: %s", now - self._phase.since, reason, extra=self._of)
             self._reminded = now
         starts_anew = not self._phase.reason
         self._phase = _Phase(reason, now if starts_anew else self._phase.since)
@@ -68,7 +70,7 @@ class Health:
     def recovered(self, now: float) -> None:
         """Everything that can be worked on is."""
         if self._phase.reason:
-            log.info("ready after %.1f s", now - self._phase.since)
+            log.info("ready after %.1f s", now - self._phase.since, extra=self._of)
             self._phase = _Phase("", now)
             self._reminded = None
 

@@ -87,7 +87,7 @@ class Consumer:
     _beyond_end: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.health = Health(self.clock())
+        self.health = Health(self.clock(), {"topic": self.source.topic})
 
     def run(self, stop: threading.Event, until_idle: bool = False) -> int:
         """Consume until told to stop, or until everything has been read; return the exit code."""

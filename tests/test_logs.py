@@ -147,6 +147,7 @@ def test_what_a_counting_consumer_says_of_a_partition_has_its_fields(world: Worl
 def test_a_batch_is_one_line_of_debug_that_accounts_for_every_event(world: World, written: Written) -> None:  # noqa: F811
     consumer = world.consumer(most_tracks=1)  # so that a batch is several parts
     drain(consumer)
+    assert written.fields("ready after") == {"topic": "sessions"}
     lines = [row for row in written.rows if "are {" in row["message"]]
     assert {row["level"] for row in lines} == {"debug"}
     spans = {p: [row["offset"] for row in lines if row["partition"] == p] for p in (0, 1)}
