@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
@@ -107,7 +108,8 @@ def _send(settings: Settings, shelf: Shelf, as_json: bool) -> int:
     with output.progress("events sent") as advance:
         events = takewhile(lambda _: not stop.is_set(), shelf.events())
         sent.append(send_sessions(events, settings.kafka, settings.topics.sessions, progress=advance))
-    print(*sent, sep="\n", file=sys.stderr if as_json else sys.stdout)
+    for one in sent:
+        output.print_done(as_json, one, **asdict(one))
     if stop.is_set():
         print("hitparade: stopped by a signal before everything was sent", file=sys.stderr)
     return 0 if all(one.is_complete for one in sent) and not stop.is_set() else 1

@@ -86,11 +86,11 @@ def session_consumer(settings: Settings, accept_loss: bool) -> Consumer:
     """The counter consumer, in its group."""
     from consumers import sessions
 
-    store = session_store(settings)
+    counted_by, store = rules(settings), session_store(settings)  # files that make no sense are told of at once
     check_safety(store)
     source = _source(settings, settings.topics.sessions, "sessions")
     return sessions.session_consumer(
-        source, store, sessions.session_letters(settings.kafka, settings.topics), rules(settings), accept_loss
+        source, store, sessions.session_letters(settings.kafka, settings.topics), counted_by, accept_loss
     )
 
 

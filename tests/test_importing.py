@@ -359,8 +359,12 @@ def test_what_is_imported_counts_once_however_often_in_whatever_order(
 def test_with_json_nothing_else_is_on_standard_output(log: Counted, command: Command, tmp_path: Path) -> None:
     (tmp_path / "s.tsv").write_text(f"u\t{AT}\ta\tb\n")
     ended = command(log, "import", "scrobbles", str(tmp_path / "s.tsv"), "--json")
-    assert ended.rows() == [{"read": 1, "taken": 1, "ignored": 0, "dead": 0}]
-    assert "sent 1 events" in ended.err
+    totals, tracks, events = ended.rows()
+    assert totals == {"read": 1, "taken": 1, "ignored": 0, "dead": 0}
+    assert [(one["topic"], one["items"]) for one in (tracks, events)] == [
+        (log.settings.topics.tracks, 1),
+        (log.settings.topics.sessions, 1),
+    ]
 
 
 # History

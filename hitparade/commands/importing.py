@@ -6,7 +6,7 @@ from pathlib import Path
 from hitparade.arguments import column
 from hitparade.commands.declaring import Commands
 
-JSON = "one object a cause, and the totals as the last"
+JSON = "one object a cause, the totals, and what was sent to each topic"
 
 
 def declare(commands: Commands) -> None:
