@@ -50,7 +50,9 @@ def _shot(browser: Browser, url: str, path: Path, width: int, height: int, schem
     picture = Image.open(io.BytesIO(page.screenshot(full_page=not height)))
     context.close()
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     return path
 
 
