@@ -12,12 +12,16 @@ from producers.playlists import Playlist, canonical
 from service.figures import Figures
 from service.limits import IS_HEAD
 from service.parts import Memory, Parts
-from service.problems import not_now
+from service.problems import RETRY_AFTER_S, Problem
 
 EVERY_S = 1.0
 MOST_READERS = 500  # of MOST_CONNECTIONS, so that others are answered too
 MEDIA_TYPE = "text/event-stream"
-TOO_MANY = not_now("there are too many readers: ask for what you need now and again instead")
+TOO_MANY = Problem(
+    503,
+    "there are too many readers: ask for what you need now and again instead",
+    headers={"Retry-After": str(RETRY_AFTER_S), "Connection": "close"},  # which others may need
+)
 
 
 class Events(StreamingResponse):

@@ -181,7 +181,9 @@ def test_readers_of_events_beyond_the_limit_are_refused_and_a_reader_that_leaves
         with connected(port) as reader:
             reader.sendall(request("GET", "/events"))
             assert b"200 OK" in reader.recv(4096)
-            assert asked(port, request("GET", "/events")).status == 503
+            refused = asked(port, request("GET", "/events", closes=False))  # whose connection makes room for others
+            assert refused.status == 503
+            assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
             assert asked(port, request("HEAD", "/events")).status == 200
         wait_until(lambda: made.memory.n_readers == 0, what="the reader to be gone")
 
