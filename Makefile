@@ -11,7 +11,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[neural,service,experiments,tracing,embedded,confluent,dev]'
 	@touch $@
 
-.PHONY: help install demo test faults fuzz bench contracts cli check format clean
+.PHONY: help install demo test faults fuzz bench contracts cli sbom audit check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,17 @@ contracts: $(INSTALLED) ## write docs/asyncapi.yaml and docs/schemas anew
 
 cli: $(INSTALLED) ## write docs/cli.md anew
 	$(BIN)/python -m hitparade.commands.page
+
+sbom: $(INSTALLED) ## what is in the images, as build/sbom/counting.json and scoring.json (CycloneDX)
+	@mkdir -p build/sbom
+	@for image in counting scoring; do \
+		$(BIN)/python -W ignore -m cyclonedx_py requirements deploy/requirements-$$image.txt --pyproject pyproject.toml \
+			--output-reproducible --output-file build/sbom/$$image.json || exit 1; \
+	done
+
+audit: $(INSTALLED) ## known weaknesses of what is pinned; it fails where that cannot be known
+	$(BIN)/pip-audit --strict --no-deps --disable-pip \
+		--requirement constraints.txt --requirement deploy/requirements-scoring.txt
 
 check: $(INSTALLED) ## lint, format and types
 	$(BIN)/ruff check .
