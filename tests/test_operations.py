@@ -1,19 +1,21 @@
 """What docs/operations.md tells an operator to do, done: backup and restore, and more partitions."""
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient
 
+from features.store import LAYOUT
 from hitparade import serving, wiring
 from hitparade.embedded import Embedded
 from hitparade.processes import leash
+from hitparade.settings import Settings
 from service import watcher
 from service.parts import Memory
 from service.tracks import TrackLookup
@@ -21,7 +23,7 @@ from service.watcher import Watcher, nothing_seen
 from tests.builders_weekly import Stage, chart_week, plays, staged
 from tests.commands import run
 from tests.faults.servers import Redis
-from tests.servers import ROOT, wait_until
+from tests.servers import KAFKA, ROOT, wait_until
 from tests.serving import NOW
 
 Capture = pytest.CaptureFixture[str]
@@ -113,9 +115,14 @@ def grown(apache: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[
 
 
 def grow(stage: Stage) -> None:
-    with closing(KafkaAdminClient(**stage.settings.kafka)) as admin:
-        admin.create_partitions({stage.settings.topics.sessions: 4})
+    """As the run book says, by Kafka's own tool."""
+    found = re.search(r"/opt/kafka/bin/(kafka-topics)\.sh (.*) --partitions 12\n", RUN_BOOK)
+    assert found
     topic = stage.settings.topics.sessions
+    words = found[2].replace("localhost:9092", stage.settings.kafka_bootstrap_servers)
+    words = words.replace("hitparade.sessions.v1", topic)
+    command = [str(KAFKA / "tool"), found[1], *words.split(), "--partitions", "4"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60, env={**os.environ, "KAFKA_HEAP": "64m"})
     wait_until(lambda: len(wiring.partitions_of(stage.settings, topic)) == 4, what="four partitions")
     stage.publisher.close()  # it knows two
 
@@ -161,3 +168,24 @@ def test_the_service_tells_of_partitions_that_were_added(grown: Stage, monkeypat
     found.look()
     assert memory.figures.sessions
     assert {p.partition: p.lag for p in memory.figures.sessions.partitions} == {0: 0, 1: 0, 2: 0, 3: 1}
+
+
+# What it says beside its commands
+
+
+def test_how_old_things_may_be_and_which_layout_there_is_are_what_the_code_has() -> None:
+    told = {
+        "a second; ends of logs": (watcher.EVERY_S, 1),
+        f"ends of logs {watcher.ENDS_EVERY_S:.0f} s": (watcher.ENDS_EVERY_S, 5),
+        f"| {watcher.LIVE_EVERY_S:.0f} s, longer where reading it takes more than half a second": (
+            watcher.LIVE_EVERY_S / watcher.LIVE_SHARE,
+            0.5,
+        ),
+        "the service's figures within a minute": (watcher.REOPEN_EVERY_S, 60),
+        "the service looks once a minute": (serving.FETCH_EVERY_S, 60),
+        "`HITPARADE_GRACE_S` (an hour)": (Settings.from_env({}).grace_s, 3600),
+        f"counted in ({LAYOUT} now)": (LAYOUT, "2"),
+    }
+    for words, (found, expected) in told.items():
+        assert words in RUN_BOOK.replace("\n", " "), words
+        assert found == expected, words

@@ -2,6 +2,7 @@
 
 import gzip
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from consumers.triggers import TriggerConsumer
 from features.connect import StoreUnavailable
+from hitparade import wiring
 from hitparade.embedded import Embedded
 from hitparade.processes import HOST
+from hitparade.settings import Settings
 from hitparade.tracing import Traced
 from producers.spans import UNTRACED
 from tests.builders_weekly import Stage, chart_week, plays, staged
@@ -180,6 +183,13 @@ def test_without_tracing_nothing_is_told_and_no_header_is_added() -> None:
     with UNTRACED.span("weekly run", [("traceparent", b"x")], "consumer", week="2023-W20"):
         UNTRACED.note(revision=1)
         assert UNTRACED.headers() == ()
+
+
+def test_without_its_package_it_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hitparade.tracing", None)
+    assert wiring.spans(Settings.from_env({})) is UNTRACED
+    with pytest.raises(wiring.ClientMissing, match=r"pip install -e '\.\[tracing\]', or unset HITPARADE_TRACING"):
+        wiring.spans(Settings.from_env({"HITPARADE_TRACING": "true"}))
 
 
 # What is sent, by the commands as they are
