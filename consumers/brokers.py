@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from kafka.errors import (
     UnsupportedCodecError,
 )
 
-from consumers.kafka import ADMIN, KafkaUnavailable, TopicWatch, available, end_offsets, read_to_end
+from consumers.kafka import ADMIN, KafkaUnavailable, TopicWatch, available, end_offsets, readable
 from consumers.log import log_starts
 from producers.kafka import KafkaConfig
 from producers.topics import configs_of
@@ -231,15 +231,19 @@ class Brokers:
                     raise
             time.sleep(0.1)
 
-    def read_newest(self, topic: str, partitions: Sequence[int]) -> None:
-        """Read the newest record of each partition.
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Where each partition's log ends, now."""
+        return end_offsets(self.kafka, {topic: sorted(partitions)})[topic]
+
+    def held_back(self, topic: str, partitions: Sequence[int]) -> list[int]:
+        """The partitions whose newest record cannot be read, because a transaction before it is still open.
 
         Raises:
             Unreadable: one is compressed with what is not installed here.
         """
         try:
-            ends = end_offsets(self.kafka, {topic: partitions})[topic]
-            read_to_end(self.kafka, topic, partitions, {p: max(0, end - 1) for p, end in ends.items()})
+            newest = {p: end - 1 for p, end in self.ends(topic, partitions).items() if end}
+            return sorted(newest.keys() - readable(self.kafka, topic, newest))
         except KafkaUnavailable as cause:
             if isinstance(cause.__cause__, UnsupportedCodecError):
                 raise Unreadable(str(cause.__cause__.args[0])) from cause

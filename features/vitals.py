@@ -1,11 +1,13 @@
 """What Redis says of its own health, node by node; nothing is changed."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from features.connect import Client, nodes, passing, setting
 
+DATABASE = re.compile("db[0-9]+")
 WRITES = {
     "aof_last_write_status": "the last write of its append-only file",
     "aof_last_bgrewrite_status": "the last rewrite of its append-only file",
@@ -41,8 +43,8 @@ class Vitals:
     wanted_replicas: int
     """it takes no writes with fewer good ones"""
     good_replicas: int
-    databases: Mapping[int, int]
-    """how many keys are in each"""
+    elsewhere: Sequence[int]
+    """other databases that hold keys"""
 
 
 @passing
@@ -72,8 +74,12 @@ def _vitals(where: str, node: Any) -> Vitals:
         tuple(_replicas(found)),
         int(setting(node, "min-replicas-to-write") or 0),
         found.get("min_slaves_good_slaves", 0),
-        {int(name[2:]): space["keys"] for name, space in found.items() if name[:2] == "db" and name[2:].isdigit()},
+        [int(name[2:]) for name in found if DATABASE.fullmatch(name) and int(name[2:]) != _database(node)],
     )
+
+
+def _database(node: Any) -> int:
+    return int(node.get_connection_kwargs().get("db") or 0)
 
 
 def _name(found: Mapping[str, Any]) -> str:

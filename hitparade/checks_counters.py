@@ -33,16 +33,16 @@ def counters(patient: Patient) -> str:
 
 def _agreed(beginning: Beginning, patient: Patient, consumer: str) -> dict[int, Fence]:
     """The fences of a topic, each of which its consumer would go on from."""
-    log, fences = patient.logs[consumer], {}
+    log = patient.logs[consumer]
     try:
-        for partition, end in sorted(log.ends.items()):
-            fence = beginning.look(partition)
-            if fence and fence.next_offset > end:
-                raise beyond_end(log.topic, partition, fence, end)
-            if fence:
-                fences[partition] = fence
+        found = {partition: beginning.look(partition) for partition in sorted(log.ends)}
     except Stopped as cause:
         raise Wrong(str(cause)) from cause
+    fences = {partition: fence for partition, fence in found.items() if fence}
+    ends = patient.brokers.ends(log.topic, log.ends)  # asked after the fences, which move on meanwhile
+    for partition, fence in fences.items():
+        if fence.next_offset > ends[partition]:
+            raise Wrong(str(beyond_end(log.topic, partition, fence, ends[partition])))
     return fences
 
 
@@ -52,7 +52,7 @@ def _nothing(patient: Patient, fences: dict[int, Fence], said: str) -> str:
     others: list[str] = []
     with suppress(StoreRefused):  # to look at every key is a right that few have
         others = sorted(patient.sessions.topics() - {topic, patient.settings.topics.tracks})
-    databases = [n for node in patient.redis for n in node.databases]
+    databases = [n for node in patient.redis for n in node.elsewhere]
     if fences or not (others or databases):
         return said
     there = f"counters of {', '.join(others[:5])}" if others else f"keys in database {', '.join(map(str, databases))}"
@@ -80,7 +80,6 @@ def lag(patient: Patient) -> str:
     if not sum(before.values()):
         return "no record waits"
     patient.pause(LOOK_AGAIN_S)
-    del patient.logs
     after = _waiting(patient)
     if standing := [name for name, n in after.items() if n and n >= before[name]]:
         said = ", ".join(f"{after[name]:,} records of {name} wait ({before[name]:,} before)" for name in standing)
@@ -98,8 +97,8 @@ def _waiting(patient: Patient) -> dict[str, int]:
     waiting = {}
     for consumer, log in patient.logs.items():
         fences = patient.fences(consumer)
-        begun = {p: fences[p].next_offset if p in fences else log.starts[p] for p in log.ends}
-        waiting[consumer] = sum(end - begun[p] for p, end in log.ends.items())
+        begun = {p: fences[p].next_offset if p in fences else start for p, start in log.starts.items()}
+        waiting[consumer] = sum(end - begun[p] for p, end in patient.brokers.ends(log.topic, begun).items())
     return waiting
 
 

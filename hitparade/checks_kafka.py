@@ -125,13 +125,20 @@ def newest(patient: Patient) -> str:
     """What producers send can be read here."""
     topics = patient.settings.topics
     for topic in (topics.sessions, topics.tracks):
+        n_partitions = len(patient.brokers.replication([topic])[topic])
         try:
-            patient.brokers.read_newest(topic, range(len(patient.brokers.replication([topic])[topic])))
+            held_back = patient.brokers.held_back(topic, range(n_partitions))
         except Unreadable as cause:
             raise Wrong(
                 f"the newest records of {topic} cannot be read: {cause}. Have the producer compress with gzip or not "
                 "at all (compression.type), or install the library wherever hitparade runs"
             ) from cause
+        if held_back:
+            raise Careful(
+                f"an open transaction holds back what is newest in partition {', '.join(map(str, held_back))} of "
+                f"{topic}, and it is not counted before that ends: is its producer dead? kafka-transactions "
+                "find-hanging tells, and abort ends it"
+            )
     return "the newest records of sessions and tracks can be read"
 
 

@@ -1,13 +1,16 @@
 """What the doctor finds where Kafka, Redis and the settings do not go together, and what it says to do."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from features.parts import Part
+from hitparade import wiring
+from hitparade.doctor import Patient, examine
 from tests.builders_counting import PARTITIONS, Counted, counted_on
-from tests.doctoring import OK, WARNING, WRONG, look, looks
+from tests.doctoring import OK, WARNING, WRONG, look, looks, named
 
 ALL = ("counters", "catalogue", "lag", "rebuild", "room for all weeks")
 
@@ -89,12 +92,11 @@ def test_another_database_than_that_with_the_counters(counted: Counted) -> None:
     assert ", but keys in database 0: if it was counted before, HITPARADE_REDIS_URL (its host, or the data" in found
 
 
-def test_a_new_installation_is_well(redis: Redis, elsewhere: Counted) -> None:
+def test_a_new_installation_is_well_though_it_has_a_catalogue(redis: Redis, elsewhere: Counted) -> None:
     redis.flushdb()
-    assert look(elsewhere.env, "counters") == (
-        OK,
-        "nothing has been counted yet: send events, and run `hitparade consume sessions`",
-    )
+    wiring.track_store(elsewhere.settings).init(0, 0, "id", {})
+    said = "nothing has been counted yet: send events, and run `hitparade consume sessions`"
+    assert look(elsewhere.env, "counters") == (OK, said)
 
 
 def test_records_that_wait_and_do_not_become_fewer(counted: Counted) -> None:
@@ -109,6 +111,15 @@ def test_records_that_are_being_counted_are_no_lag(counted: Counted) -> None:
     counted.fill(300, first=500)
     level, found = look(counted.env, "lag", pause=lambda s: counted.count())
     assert (level, found.startswith("0 records of sessions wait, ")) == (OK, True)
+
+
+def test_counting_that_goes_on_meanwhile_is_no_fence_beyond_the_log(counted: Counted) -> None:
+    with closing(Patient(counted.settings)) as patient:
+        assert len(list(examine(patient, named("catalogue")))) == 1  # the log has been looked at
+        counted.fill(300, first=500)
+        counted.count()
+        (found,) = examine(patient, named("counters"))
+    assert found.level == OK
 
 
 def test_a_rebuild_that_was_interrupted(counted: Counted) -> None:

@@ -157,6 +157,20 @@ def test_records_that_are_compressed_with_what_is_not_installed(apache_log: Coun
     assert f"of {apache_log.topic} cannot be read: Libraries for zstd compression codec not found" in found
 
 
+def test_a_transaction_that_nobody_ends(apache_log: Counted) -> None:
+    servers = apache_log.settings.kafka_bootstrap_servers
+    producer = Producer({"bootstrap.servers": servers, "transactional.id": apache_log.settings.topic_prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(apache_log.topic, b"{}", partition=1)
+    assert producer.flush(30) == 0
+    level, found = look(apache_log.env, "newest records")
+    producer.abort_transaction()
+    assert level == WARNING
+    assert found.startswith(f"an open transaction holds back what is newest in partition 1 of {apache_log.topic}, ")
+    assert look(apache_log.env, "newest records")[0] == OK
+
+
 def test_a_disk_that_is_nearly_full(apache_log: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(apache_log.env, "Kafka's disk")[0] in (OK, WARNING)
     monkeypatch.setattr(hitparade.checks_kafka, "FULL", 0)  # a limit that no disk meets
