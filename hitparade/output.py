@@ -83,6 +83,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Advance]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    above = sys.stdout.isatty()  # what is printed meanwhile stands above the bar; into a file or pipe it goes there
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=above) as bar:
         task = bar.add_task(title, total=total)
         yield lambda n: bar.advance(task, n)

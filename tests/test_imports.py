@@ -79,6 +79,13 @@ def test_a_command_that_moves_data_imports_no_package_that_it_does_not_need(
     assert roots(imported[command]) == ALL | BESIDES[command]
 
 
+def test_help_comes_without_what_the_commands_need(tmp_path: Path) -> None:
+    for arguments in ("", "--help", "backtest --help", "--version"):
+        found = modules_of(arguments, tmp_path, {})
+        assert roots(found) <= {"msgspec", "typing_extensions"}, arguments
+        assert found.isdisjoint({"hitparade.settings", "hitparade.wiring"})
+
+
 def test_the_counting_consumer_imports_nothing_of_what_scores_and_publishes(imported: dict[str, set[str]]) -> None:
     counting = imported["consume sessions --until-idle"]
     assert {name for name in counting if name.partition(".")[0] in ("models", "producers")} == COUNTING

@@ -14,7 +14,7 @@ import pytest
 from hitparade.commands.page import PAGE, page
 from tests.commands import COMMAND, end, nothing_left_running, start
 from tests.servers import ROOT, wait_until
-from tests.terminals import CTRL_C, Terminal, plain, words
+from tests.terminals import CTRL_C, Terminal, plain, python, words
 
 __all__ = ["nothing_left_running"]
 pytestmark = pytest.mark.usefixtures("nothing_left_running")
@@ -41,6 +41,7 @@ WAITING = (
     "evaluations",
     "experiments",
     "experiments assign 7",
+    "experiments report neural-against-linear",
     "audit",
     "rebuild",
     "dead-letters",
@@ -119,6 +120,16 @@ def test_a_pipe_has_no_bar_and_no_colour_even_where_the_other_stream_is_a_termin
     shell = ["bash", "-c", '"$@" | cat >&2', "bash", *COMMAND]
     code, seen = Terminal("sizing", "--events-per-s", "10", "--tracks", "10", env={}, command=shell).end()
     assert (code, "\x1b" in seen, "partitions" in seen) == (0, False, True)
+
+
+def test_what_is_printed_beside_a_bar_goes_where_standard_output_goes(tmp_path: Path) -> None:
+    code = "from hitparade.output import progress\nwith progress('bar'): print('a result')"
+    shell = ["bash", "-c", f'"$@" > {tmp_path / "file"}', "bash", *python(code)]
+    ended, seen = Terminal(env={}, command=shell).end()
+    assert (ended, "bar" in seen, "a result" in seen) == (0, True, False)
+    assert (tmp_path / "file").read_text() == "a result\n"
+    _, seen = Terminal(env={}, command=python(code)).end()
+    assert "a result\n" in plain(seen)
 
 
 def test_a_narrow_terminal_cuts_no_option_and_no_command() -> None:
