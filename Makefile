@@ -48,8 +48,8 @@ sbom: $(INSTALLED) ## what is in the images, as build/sbom/counting.json and sco
 	done
 
 audit: $(INSTALLED) ## known weaknesses of what is pinned; it fails where that cannot be known
-	$(BIN)/pip-audit --strict --no-deps --disable-pip \
-		--requirement constraints.txt --requirement deploy/requirements-scoring.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-scoring.txt
 
 check: $(INSTALLED) ## lint, format and types
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -63,6 +63,9 @@ def _redis_url(url: SecretStr) -> SecretStr:
         raise ValueError("expected redis+sentinel://HOST:PORT/MASTER")
     if parts.scheme in ("redis", "rediss") and name and not (name.isascii() and name.isdigit()):
         raise ValueError(f"expected {parts.scheme}://HOST:PORT/NUMBER, the number of a database")
+    for option, value in parse_qsl(parts.query):
+        if option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.path.isfile(value):
+            raise ValueError(f"expected {option}=FILE to name a file that is there")
     return url
 
 

@@ -4,6 +4,8 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from kafka.admin import NewTopic
@@ -13,6 +15,8 @@ from consumers.confluent import Confluent
 from consumers.kafka import KafkaRefused, KafkaUnavailable, TopicWatch
 from consumers.kafka_python import KafkaPython
 from consumers.source import Source
+from features.connect import StoreUnavailable, connect
+from features.store import CounterStore
 from hitparade import wiring
 from hitparade.__main__ import main
 from hitparade.doctor import Level
@@ -22,7 +26,7 @@ from producers import connection
 from producers.kafka import build_producer
 from tests.commands import run
 from tests.doctoring import look
-from tests.secured import PASSWORD, Guarded, guarded_kafka
+from tests.secured import PASSWORD, Guarded, GuardedRedis, guarded_kafka, guarded_redis
 from tests.servers import wait_until
 
 CLIENTS = ["kafka-python", "confluent-kafka"]
@@ -183,3 +187,42 @@ def test_no_secret_is_shown_by_any_command_or_logged_by_any_library(
     assert "DEBUG" in shown.upper()
     for secret in (PASSWORD, "wr0ng", 'to"ken', "ken\\é", "s%2Fcret", "s/cret"):
         assert secret not in shown
+
+
+def wrong_redis(redis: GuardedRedis, expired: GuardedRedis, strangers: Path) -> Mapping[str, tuple[str, str]]:
+    """What can be wrong with an address of Redis, and what is told of it."""
+    right = redis.url("default")
+    return {
+        "password": (redis.url("default", "wr0ng"), "user or password of HITPARADE_REDIS_URL is not accepted"),
+        "user": (redis.url("nobody"), "user or password of HITPARADE_REDIS_URL is not accepted"),
+        "no password": (re.sub("//.*@", "//", right), "user or password of HITPARADE_REDIS_URL is not accepted"),
+        "host name": (redis.url("default", host="localhost"), "certificate is not valid for 'localhost'"),
+        "expired": (expired.url("default"), "certificate has expired"),
+        "authority": (right.replace(str(redis.certificates.file), str(strangers)), "certificate cannot be trusted"),
+        "no authority": (right.partition("?")[0], "certificate cannot be trusted"),
+    }
+
+
+def test_redis_is_as_clear_and_nothing_is_tried_again(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in settings_env(guarded.by_certificate("admin")).items():
+        monkeypatch.setenv(name, value)
+    with (
+        guarded_redis(tmp_path / "right", guarded.certificates) as redis,
+        guarded_redis(tmp_path / "expired", guarded.certificates, is_expired=True) as expired,
+    ):
+        for url, expected in wrong_redis(redis, expired, guarded.strangers.file).values():
+            monkeypatch.setenv("HITPARADE_REDIS_URL", url)
+            for command in (["consume", "sessions"], ["rebuild"]):
+                ended = run(capsys, *command)
+                assert ended.code == 1
+                assert re.fullmatch(f"hitparade: Redis refuses: .*{expected}.*\n", ended.err)
+                assert not {PASSWORD, quote(PASSWORD, safe=""), "wr0ng"} & set(re.split(r"[\s:@]", ended.err))
+
+
+def test_a_redis_that_never_answers_a_handshake_is_an_outage(guarded: Guarded) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        url = f"rediss://{HOST}:{silent.getsockname()[1]}/0?ssl_ca_certs={guarded.certificates.file}"
+        with closing(connect(url, timeout_s=0.2)) as client, pytest.raises(StoreUnavailable, match=r"[Tt]imeout"):
+            CounterStore(client, "topic", 4).fence(0)

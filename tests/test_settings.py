@@ -115,6 +115,7 @@ def test_several_brokers_are_separated_by_commas() -> None:
         "redis://u:geheim@[::1",
         "redis://u:geheim@host:1/geheim",
         "redis+sentinel://u:geheim@host:1",
+        "rediss://host:6379/0?ssl_ca_certs=/no/such/file.pem",
     ],
 )
 def test_a_redis_address_that_cannot_be_is_refused_without_showing_its_password(url: str) -> None:
