@@ -187,7 +187,7 @@ def test_the_page_tells_where_groups_disagree_what_models_were_worth_and_how_the
     pipeline = page.locator("#pipeline").inner_text()
     for text in ("412.5", "37", "2025-04-03 18:22:09", "82 dead by timestamp", "14 dead by json", "neural"):
         assert text in pipeline
-    assert "2025-W14 at 2025-03-31 01:00:42 UTC" in " ".join(pipeline.split())
+    assert "Latest lists 2025-W14 last run at 2025-03-31 01:00:42 UTC" in " ".join(pipeline.split())
 
 
 def test_an_experiments_last_report_stands_on_the_page_with_its_intervals(
