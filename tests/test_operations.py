@@ -1,16 +1,17 @@
-"""What docs/operations.md tells an operator to do, done: backup and restore, and more partitions."""
+"""What docs/operations.md tells an operator to do, done: restore a backup, restart one by one, add partitions."""
 
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from consumers.kafka import end_offsets
 from features.store import LAYOUT
 from hitparade import serving, wiring
 from hitparade.embedded import Embedded
@@ -20,8 +21,9 @@ from service import watcher
 from service.parts import Memory
 from service.tracks import TrackLookup
 from service.watcher import Watcher, nothing_seen
+from tests.builders_counting import PARTITIONS, Counted, running
 from tests.builders_weekly import Stage, chart_week, plays, staged
-from tests.commands import run
+from tests.commands import Command, run
 from tests.faults.servers import Redis
 from tests.servers import KAFKA, ROOT, wait_until
 from tests.serving import NOW
@@ -99,6 +101,43 @@ def test_what_was_backed_up_as_the_run_book_says_is_restored_counted_on_and_exac
         assert again.snapshot.history.weeks() == [f"2023-W{week}" for week in range(20, 25)]
         assert stage.published() == [*published, published[-1]]
         assert stage.lists()[-1].tracks[0].plays == (21, 22, 23, 24)
+
+
+# One after the other
+
+
+def test_consumers_are_replaced_one_by_one_by_the_other_client_while_events_come(
+    apache_log: Counted, command: Command
+) -> None:
+    """Nobody waits for a session time-out: it is longer than the test's patience."""
+    before = apache_log.other(SESSION_TIMEOUT_MS="45000")
+    after = before.other(KAFKA_CLIENT="confluent-kafka")
+    with ExitStack() as stack:
+        old = [stack.enter_context(ExitStack()) for _ in range(2)]
+        for one in old:
+            one.enter_context(running(before.consumer()))
+        n_sent = 0
+        for one in old:
+            n_sent = fill_until_counted(before, n_sent)
+            one.close()
+            n_sent = fill_until_counted(before, n_sent)
+            stack.enter_context(running(after.consumer()))
+        fill_until_counted(before, n_sent)
+    assert command(before, "audit").code == 0
+
+
+def fill_until_counted(counted: Counted, first: int) -> int:
+    """Events in every partition, and the wait until they are in; the number of those sent so far."""
+    counted.fill(200, first)
+    topic = counted.topic
+    ends = end_offsets(counted.settings.kafka, {topic: range(PARTITIONS)})[topic]
+
+    def is_counted() -> bool:
+        fences = counted.store.fences(range(PARTITIONS))
+        return {p: fence.next_offset for p, fence in fences.items()} == ends
+
+    wait_until(is_counted, 30, "what was sent to be counted")
+    return first + 200
 
 
 # More partitions
