@@ -128,7 +128,8 @@ def connect(url: str, timeout_s: float = TIMEOUT_S) -> Client:
             raise ValueError("redis+sentinel:// names no master: expected redis+sentinel://HOST:PORT/MASTER")
         sentinel: Any = Sentinel
         sentinels = sentinel([(parts.hostname or "127.0.0.1", parts.port or 26379)], socket_timeout=timeout_s)
-        return cast(Client, sentinels.master_for(master, password=unquote(parts.password or "") or None, **once))
+        login = {"username": unquote(parts.username or "") or None, "password": unquote(parts.password or "") or None}
+        return cast(Client, sentinels.master_for(master, **login, **once))
     raise ValueError(f"unknown scheme {parts.scheme}://: expected redis, rediss, redis+cluster or redis+sentinel")
 
 
