@@ -133,6 +133,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_expected(arguments: str, capsy
         ),
         ("topics --jsno", "hitparade topics: unrecognized arguments: --jsno, did you mean --json?"),
         ("drop x --ye", "hitparade drop: unrecognized arguments: --ye, did you mean --yes?"),  # nothing is shortened
+        ("dead-letters x", "hitparade dead-letters: expected replay, found 'x'"),
         ("compare --span 9", "hitparade compare: argument --span: expected 1, 2, 3, 4 or 5, found 9"),
     ],
 )

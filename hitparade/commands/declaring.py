@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from hitparade.arguments import positive, ray_address
 
 MOST_NAMED = 10
-"""Choices that an error names; more than that nobody reads."""
+"""Commands that an error names; more than that nobody reads."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,11 +35,21 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
-        *most, last = map(str, action.choices)
-        found = f"found {value!r}{_guess(str(value), [*most, last])}"
-        expected = f"expected {', '.join(most)} or {last}" if len(most) < MOST_NAMED else "expected a command"
+        known = [str(choice) for choice in action.choices]
         is_command = isinstance(action, argparse._SubParsersAction)
-        raise argparse.ArgumentError(None if is_command else action, f"{expected}, {found}")
+        expected = "a command" if is_command and len(known) > MOST_NAMED else _either(known)
+        message = f"expected {expected}, found {value!r}{_guess(str(value), known)}"
+        raise argparse.ArgumentError(None if is_command else action, message)
+
+
+def _either(known: Sequence[str]) -> str:
+    """The choices in words.
+
+    >>> _either(["a"]), _either(["a", "b", "c"])
+    ('a', 'a, b or c')
+    """
+    *most, last = known
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _guess(found: str, known: Iterable[str]) -> str:
