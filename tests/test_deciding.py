@@ -14,10 +14,11 @@ pytest.importorskip("tea_tasting")
 from features.weeks import Calendar
 from hitparade import wiring
 from hitparade.embedded import Embedded
+from models import naive
 from models.decisions import Decision, DecisionError, Decisions, Undone, refusal
 from models.experiments import Experiments, load
 from models.reports import Report, Touched
-from models.scorers import NEURAL
+from models.scorers import NEURAL, Fitted, open_model
 from tests.builders_weekly import Stage, chart_week, plays, staged
 from tests.commands import Command
 
@@ -216,7 +217,7 @@ def in_use(stage: Stage, closed_week: str | None) -> str | None:
 
 
 def test_a_pinned_network_that_wins_is_the_one_in_use_from_that_week_on(
-    stage: Stage, command: Command, versions: list[str]
+    stage: Stage, command: Command, versions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewrite(stage, TWO_WEEKS.replace('"naive"', f'"neural@{versions[1]}"'))
     listen(stage, lift=8)
@@ -224,6 +225,10 @@ def test_a_pinned_network_that_wins_is_the_one_in_use_from_that_week_on(
     assert in_use(stage, None) == versions[0]
     assert command(stage, "experiments", "decide", "e").code == 0
     assert [in_use(stage, week) for week in ("2023-W23", "2023-W24", "2023-W30")] == [*versions, versions[1]]
+    monkeypatch.setattr("models.scorers.load", lambda folder: Fitted(NEURAL, folder.name, naive.score))
+    history, registry = wiring.history(stage.settings), wiring.registry(stage.settings)
+    opened = [open_model(NEURAL, history, registry, week).version for week in ("2023-W23", "2023-W24")]
+    assert opened == versions, "by the week that has closed, for the list of the next"
     then = wiring.experiments(stage.settings)
     assert [then.in_force(chart_week(week)).groups[0].model for week in (24, 25)] == ["linear", "neural"]
     rows = command(stage, "models", "--json").rows()
