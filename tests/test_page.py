@@ -250,10 +250,11 @@ def test_a_list_can_be_taken_along_in_every_form(opened: Opener, site: tuple[str
 
 
 def test_a_charts_lines_of_measure_have_numbers_of_their_own(tmp_path: Path) -> None:
-    for reach in (0.00013, 0.0009, 0.0021, 0.04, 0.7):
+    for reach in (0.00013, 0.00045, 0.0009, 0.0021, 0.04, 0.7):
         drawn = chart({"a": [("2025-W11", reach), ("2025-W12", -reach)]}, ["2025-W11", "2025-W12"], "t")
         labels = re.findall(r'text-anchor="end">([^<]+)<', drawn)
         assert len(set(labels)) == len(labels) >= 3, labels
+        assert all(float(label.replace(MINUS, "-")) for label in labels if label != "naive"), labels
         assert "-" not in "".join(labels)
 
 
