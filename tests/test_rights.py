@@ -255,7 +255,7 @@ def test_a_part_that_lacks_one_right_in_kafka_ends_and_says_which(stage: Stage, 
     [
         ("sessions", "info", ["consume", "sessions"]),
         ("tracks", "hgetall", ["consume", "tracks", "--until-idle"]),
-        ("scheduler", "hgetall", ["trigger"]),
+        ("scheduler", "hgetall", ["schedule"]),
         ("weekly", "info", ["consume", "weekly", "--until-idle"]),
         ("operator", "eval", ["rebuild"]),
     ],
