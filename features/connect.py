@@ -36,6 +36,7 @@ PASSING = (
 )
 PASSING_CODES = ("BUSY ", "MISCONF", "NOREPLICAS")
 """Somebody's long script, a full disk, too few replicas: errors to which redis-py gives no class."""
+NO_PERMISSION_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")  # Valkey's words, Redis'
 
 
 class StoreUnavailable(Exception):
@@ -68,7 +69,7 @@ def passing(call: Callable[P, R]) -> Callable[P, R]:
 def _refusal(cause: Exception) -> str:
     if isinstance(cause, redis.AuthenticationError):
         return f"user or password of HITPARADE_REDIS_URL is not accepted: {cause}"
-    if isinstance(cause, redis.exceptions.NoPermissionError):
+    if isinstance(cause, redis.exceptions.NoPermissionError) or str(cause).startswith(NO_PERMISSION_IN_SCRIPT):
         return f"this user lacks a right: {cause}; deploy/acl/redis.acl gives each part those it needs"
     reason = tls.refusal(cause)
     return reason and f"{reason}; look at HITPARADE_REDIS_URL (rediss://…?ssl_ca_certs=FILE)"

@@ -258,6 +258,7 @@ def test_a_part_that_lacks_one_right_in_kafka_ends_and_says_which(stage: Stage, 
         ("scheduler", "hgetall", ["schedule"]),
         ("weekly", "info", ["consume", "weekly", "--until-idle"]),
         ("operator", "eval", ["rebuild"]),
+        ("operator", "exists", ["rebuild"]),
     ],
 )
 def test_a_part_that_lacks_one_right_in_redis_ends_and_says_which(
@@ -273,9 +274,9 @@ def test_a_part_that_lacks_one_right_in_redis_ends_and_says_which(
         stage.redis.give_rights()
     assert ended.code == 1
     said = ended.err.splitlines()[-1]
-    assert re.fullmatch(f"hitparade: Redis refuses: this user lacks a right: .*'{right}'.*redis.acl gives .*", said), (
-        said
-    )
+    assert re.fullmatch(
+        f"hitparade: Redis refuses: this user lacks a right: .*('{right}'|script).*redis.acl gives .*", said
+    ), said
 
 
 @pytest.mark.parametrize("command", [["produce", "sessions", "FILE"], ["consume", "tracks"], ["rebuild"]])
