@@ -242,6 +242,7 @@ def check(counted: Counted, files: Mapping[str, Path], lists: Mapping[str, Lists
             topic=of.topic,
             duplicate_hours=of.duplicate_hours,
             exposures=of.exposures,
+            plays_cap=of.plays_cap,
         )
         for log in logs.values()
     ]
@@ -262,7 +263,7 @@ HALVES = {"control": 0.5, "treatment": 0.5}
 
 
 def test_of_a_real_log_with_dirt_the_sums_over_listeners_are_the_counters(log: Counted) -> None:
-    log = log.other(EXPOSURES="true", DUPLICATE_HOURS="24")
+    log = log.other(EXPOSURES="true", DUPLICATE_HOURS="24", PLAYS_CAP="20")
     log.fill(700)
     weeks = ("2023-W23", "2023-W24")
     exposures = [
@@ -274,13 +275,17 @@ def test_of_a_real_log_with_dirt_the_sums_over_listeners_are_the_counters(log: C
     log.send((0, None, array(*exposures[::2])), (1, None, array(*exposures[1::2])))
     twice = [with_id(n % 40, 0.5, user_id=f"twice{n % 3}") for n in range(90)]
     log.send((0, None, array(*twice[:50])), *((0, None, event) for event in twice[50:]))
+    log.send((0, None, array(*[play(0.5, track="x", user="bot")] * 30)))
     lists = {week: {"control": frozenset(TRACKS[:9]), "treatment": frozenset(TRACKS[3:30])} for week in weeks}
     for week, groups in lists.items():
         for group, tracks in groups.items():
             published(log, week, group, "old")
             published(log, week, group, *sorted(tracks), revision=2)
     log.consume()
-    assert log.store.fences([0])[0].tallies["duplicate"] == 50
+    tallies = log.store.fences([0])[0].tallies
+    assert (tallies["duplicate"], tallies["capped"]) == (50, 10)
+    with pytest.raises(ExtractionError, match="counted with plays_cap 20, the settings have 0"):
+        usage_of(log.other(PLAYS_CAP="0")).extract(closed_weeks(log))
     closed = closed_weeks(log)
     assert len(closed) == 5
     found = usage_of(log).extract(closed)
