@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from models.kept_reports import KeptReports
     from models.registry import Registry
     from producers.spans import Spans
+
+log = logging.getLogger(__name__)
 
 
 class UnsafeRedis(Exception):
@@ -185,13 +188,17 @@ def data_folder(settings: Settings) -> Path:
     """
     if settings.data_url:
         _mirror(settings).fetch()
-    if usage_folder(settings).is_dir():
+    try:
         _tend(settings)
+    except OSError as cause:  # a service may only read it, and who may write to it comes by each week
+        log.warning("what is kept of listeners in %s stays as it is: %s", usage_folder(settings), cause)
     return settings.data_dir
 
 
 def _tend(settings: Settings) -> None:
     """Take out of what is kept of listeners who is forgotten, and remove what is old."""
+    if not usage_folder(settings).is_dir():
+        return
     from features.history import History
     from models.forgotten import cleanse, expired
 
@@ -203,14 +210,12 @@ def _tend(settings: Settings) -> None:
 
 
 def send_data(settings: Settings) -> None:
-    """Take what is new in the data folder to object storage, where that is set, and nobody who is forgotten.
+    """Take what is new in the data folder to object storage, where that is set, but nobody who is forgotten.
 
     Raises:
         MirrorError: it does not answer.
     """
-    from models.forgotten import cleanse
-
-    cleanse(usage_folder(settings), forgotten_folder(settings))
+    _tend(settings)
     if settings.data_url:
         _mirror(settings).send()
 

@@ -1,6 +1,8 @@
 """The command `forget`: whoever is forgotten is in no file, and comes into none that is made of the log again."""
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -128,6 +130,32 @@ def test_every_command_that_opens_the_folder_finishes_an_interrupted_one(data: P
     note(data / "forgotten", USER, "2025-W03")
     assert run(capsys, "models").code == 0
     assert users_of(data) == {WEEKS[0]: OTHERS, WEEKS[1]: USERS}, "of the weeks that are to be forgotten"
+
+
+def test_who_may_only_read_the_folder_reads_it_and_says_that_work_is_left(
+    data: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(data / "forgotten", USER, "2025-W04")
+
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr("models.forgotten.replacing", refused)
+        ended = run(capsys, "models")
+    assert (ended.code, "stays as it is: [Errno 30] Read-only file system" in ended.err) == (0, True)
+    run(capsys, "models")
+    assert users_of(data) == dict.fromkeys(WEEKS, OTHERS)
+
+
+def test_what_a_week_that_has_closed_makes_old_goes_with_the_run_that_closed_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HITPARADE_USAGE_WEEKS", "1")
+    (data / "history" / "weeks").mkdir(parents=True)
+    (data / "history" / "weeks" / "2025-W04.parquet").touch()
+    wiring.send_data(Settings.from_env(os.environ))
+    assert list(users_of(data)) == ["2025-W04"]
 
 
 def test_a_file_that_cannot_be_read_is_removed_since_nobody_knows_who_is_in_it(
