@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis import Redis
 
+from consumers.recount import Recount
+from consumers.sessions import deciding
+from consumers.source import Batch
 from features.events import BadRecord, RawEvent, SessionEvent, decode, parse
 from features.mapping import Mapping
 from features.mapping_file import MappingError, load_mapping, parse_mapping
-from tests.builders import array, fields, log_of, wire
+from features.store import CounterStore
+from tests.builders import array, fields, log_of, rules, wire
 from tests.faults.known import known_log
 from tests.oracle import Totals
 from tests.test_tally import count
@@ -120,9 +125,33 @@ def test_under_other_names_everything_counts_as_under_ours(
     assert without_bytes(count(log_of(theirs), mapping=RENAMED, **options)) == without_bytes(ours)
 
 
+def test_what_is_remembered_between_spans_is_known_by_what_the_mapping_reads(redis: Redis, prefix: str) -> None:
+    """Ids of events, and plays of a user and track, in Redis and in a recount: as of events in our words."""
+    ours = [wire(track_id=f"t{n % 2}", event_id=f"e{n % 3}") for n in range(8)]
+    theirs = [json.dumps(renamed(json.loads(event))).encode() for event in ours]
+    found = []
+    for name, values, mapping in (("ours", ours, None), ("theirs", theirs, RENAMED)):
+        of = rules(topic="t", duplicate_hours=24, plays_cap=1, mapping=mapping)
+        store = CounterStore(redis, f"{prefix}{name}", 3)
+        store.init(0, 0, "id", {})
+        recount, decide = Recount(of, 0, store.slice_of), deciding(store, of)
+        for offset, record in enumerate(log_of(values)):
+            batch = Batch(0, offset, offset + 1, [record])
+            recount.add(batch)
+            for part in decide(batch, store.fences([0])[0].stream_time):
+                store.apply(0, "id", part)
+        found += [store.fences([0])[0].tallies, dict(recount.tallies)]
+    assert found == [{"counted": 2, "capped": 2, "duplicate": 4}] * 4
+
+
 @given(log=logs)
 def test_a_mapping_of_nothing_changes_nothing_not_even_what_is_set_aside(log: list[Any]) -> None:
     assert count(log_of(encoded(log)), mapping=NOTHING) == count(log_of(encoded(log)))
+
+
+def test_events_that_are_plain_in_our_words_are_read_through_the_mapping_too() -> None:
+    mapping = parse_mapping('[ids.track_id]\nadd = "x:"')
+    assert {track for _, _, track in count(log_of([wire(), array(wire(), wire())]), mapping=mapping).counts} == {"x:a"}
 
 
 def test_the_dirt_of_a_known_log_ends_as_it_does_without_a_mapping() -> None:
@@ -176,6 +205,7 @@ objects = st.dictionaries(
 
 
 @given(value=objects | st.lists(objects | anything, max_size=3), frame=st.sampled_from([b"", FRAME]))
+@example(value=[[fields(), fields()]], frame=b"")  # an array in an array is one dead event
 def test_what_is_rewritten_ends_as_the_consumer_would_have_had_it_end(value: Any, frame: bytes) -> None:
     theirs = frame + json.dumps(value).encode()
     for mapping in (NOTHING, RENAMED, EVERYTHING):
