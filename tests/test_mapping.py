@@ -130,7 +130,8 @@ def test_what_is_remembered_between_spans_is_known_by_what_the_mapping_reads(red
     ours = [wire(track_id=f"t{n % 2}", event_id=f"e{n % 3}") for n in range(8)]
     theirs = [json.dumps(renamed(json.loads(event))).encode() for event in ours]
     found = []
-    for name, values, mapping in (("ours", ours, None), ("theirs", theirs, RENAMED)):
+    more = parse_mapping('[ids.track_id]\nadd = "x:"')
+    for name, values, mapping in (("ours", ours, None), ("theirs", theirs, RENAMED), ("more", ours, more)):
         of = rules(topic="t", duplicate_hours=24, plays_cap=1, mapping=mapping)
         store = CounterStore(redis, f"{prefix}{name}", 3)
         store.init(0, 0, "id", {})
@@ -141,7 +142,7 @@ def test_what_is_remembered_between_spans_is_known_by_what_the_mapping_reads(red
             for part in decide(batch, store.fences([0])[0].stream_time):
                 store.apply(0, "id", part)
         found += [store.fences([0])[0].tallies, dict(recount.tallies)]
-    assert found == [{"counted": 2, "capped": 2, "duplicate": 4}] * 4
+    assert found == [{"counted": 2, "capped": 2, "duplicate": 4}] * 6
 
 
 @given(log=logs)
