@@ -3,9 +3,17 @@
 import ast
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.caps import CAPS, LISTENERS
+from consumers.recount import Recount
+from consumers.source import Batch
+from hitparade.parser import build_parser
+from tests.builders import Record, array, rules
+from tests.commands import run
 from tests.servers import ROOT
 
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
@@ -65,6 +73,18 @@ def sketch_table() -> str:
 def test_what_a_cap_does_to_a_list_with_bots_is_what_was_measured() -> None:
     assert between("list") == list_table()
     assert {str(measured()[f"caps:list-{cap}"]["bots_tracks_belong"]) for cap in CAPS} == {between("belong")}
+
+
+def test_the_commands_that_show_a_cap_end_as_the_page_says(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    simulate, demo = re.findall(r"^(?:HITPARADE_PLAYS_CAP=10 )?hitparade (.*bots.*)$", PAGE, re.MULTILINE)
+    build_parser().parse_args(demo.split())
+    assert run(capsys, *simulate.replace("--out bots", f"--out {tmp_path}").split()).code == 0
+    lines = (tmp_path / "sessions.jsonl").read_bytes().splitlines()
+    log = [Record(n, array(*lines[25 * n : 25 * n + 25])) for n in range(-(-len(lines) // 25))]
+    recount = Recount(rules(plays_cap=10), 0, len)
+    recount.add(Batch(0, 0, len(log), log))
+    assert f"{sum(recount.tallies.values()):,} events read" in PAGE
+    assert between("capped") == f"{recount.tallies['capped']:,}"
 
 
 def test_what_caps_and_listeners_cost_is_what_was_measured() -> None:
