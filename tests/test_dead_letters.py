@@ -304,6 +304,13 @@ def test_an_event_is_sent_once_whatever_its_letters_say() -> None:
     assert [sent.identity for sent, _ in Replayable(found)] == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("value", [b"[{}]", b" [{}]", b"\0\0\0\0\7[{}]"])
+def test_an_array_is_not_sent_even_where_a_schemas_id_is_before_it(value: bytes) -> None:
+    letters = Replayable([Letter(b"1", "json", Origin(0, 1, 2), datetime.now(UTC), b"k", value)])
+    assert list(letters) == []
+    assert "1 are arrays" in letters.left_out()
+
+
 @pytest.mark.parametrize("timestamp", [-1, 2**63 - 1])
 def test_a_letter_of_any_timestamp_is_shown(timestamp: int) -> None:
     letter = Letter.of(SimpleNamespace(partition=0, **vars(Record(7, b"x", timestamp, None))), "sessions")
