@@ -44,7 +44,7 @@ def apache_kafka(folder: Path, port: int = 0, **properties: str) -> Iterator[str
     overrides = [f"{key}={value}" for key, value in properties.items()]
     command = [str(KAFKA / "broker"), str(folder.absolute()), str(port), *overrides]
     with leash() as group, child(command, log, group) as broker:
-        if not comes_up(broker, port, KAFKA_METADATA, [HOST.encode()], patience_s=60):
+        if not comes_up(broker, port, KAFKA_METADATA, [HOST.encode()], patience_s=120):
             pytest.fail(f"Apache Kafka did not come up, exit code {broker.poll()}:\n{last_lines(log, 20)}")
         yield f"{HOST}:{port}"
 
