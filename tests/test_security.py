@@ -150,11 +150,13 @@ def test_the_doctor_says_what_a_user_may_not_see(guarded: Guarded) -> None:
 
 @pytest.mark.usefixtures("leaky")
 def test_a_handshake_that_is_never_answered_holds_nothing_up(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)  # where much else runs, the last try is cut by the clock
     with socket.create_server((HOST, 0)) as silent:  # the kernel takes the connection, and nobody looks at it
         where = f"{HOST}:{silent.getsockname()[1]}"
         settings = guarded.by_certificate("admin", KAFKA_BOOTSTRAP_SERVERS=where)
-        with pytest.raises(KafkaUnavailable, match=f"{where} cannot serve now: .*no TLS handshake within 0.2 s"):
+        with pytest.raises(
+            KafkaUnavailable, match=f"{where} cannot serve now: .*(no TLS handshake within 0.2 s|timed out)"
+        ):
             TopicWatch({**settings.kafka, "bootstrap_timeout_ms": 1000}).facts("topic")
 
 
