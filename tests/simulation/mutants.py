@@ -99,7 +99,7 @@ MUTANTS: dict[str, list[Edit]] = {
     "nobody looks up what has been played": [
         Edit(consumers.sessions, "deciding", "if rules.plays_cap", "if False"),
     ],
-    "what was played is not remembered": [Edit(Cap, "take", "if week >= oldest_week", "if False")],
+    "what was played is not remembered": [Edit(Cap, "take", "if pairs and week >= oldest_week", "if False")],
     "what is capped moves stream time": [
         Edit(_Counting, "_refused", "return CAPPED", "self._pass(event.event_time, week); return CAPPED"),
     ],
