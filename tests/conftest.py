@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -22,6 +23,15 @@ if TYPE_CHECKING:  # the modules of these import kafka, which needs what follows
 with warnings.catch_warnings():  # it reads its schemas with functions that Python 3.11 and 3.12 call deprecated
     warnings.filterwarnings("ignore", "(open|read)_text is deprecated", DeprecationWarning)
     import_module("kafka")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that a test runs in this process leaves its handlers behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
