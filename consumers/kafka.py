@@ -145,8 +145,10 @@ def leave(consumer: KafkaConsumer) -> None:
         deadline = time.monotonic() + longest_join_s(consumer)
         while not consumer.assignment() and time.monotonic() < deadline:
             consumer.poll(timeout_ms=200)
-    with contextlib.suppress(KafkaError):
+    try:
         consumer.close(timeout_ms=int(LONGEST_CLOSE_S * 1000))
+    except KafkaError:  # of the group; then kafka-python leaves its connections open, and the thread that serves them
+        consumer._client.close()
 
 
 def longest_join_s(consumer: KafkaConsumer) -> float:

@@ -5,6 +5,7 @@ Where a partition begins is the fence's business, never Kafka's: the committed o
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,7 +37,6 @@ class Source:
         self.kafka = kafka
         self.topic = topic
         self.watch = TopicWatch(kafka)
-        self.watch.facts(topic)
         self._open = partial(client, kafka, topic, group, session_timeout_ms)
         self._next: dict[int, int] = {}
         self._held: set[int] = set()
@@ -44,7 +44,11 @@ class Source:
         """Assigned partitions that have not been told yet where to begin."""
         self.n_assigned = 0
         """How often the group has given this consumer a partition."""
-        self.client = self._open()
+        with ExitStack() as failed:  # whose clients would go on asking for as long as the process lives
+            failed.callback(self.watch.close)
+            self.watch.facts(topic)
+            self.client = self._open()
+            failed.pop_all()
 
     def rebuild(self) -> None:
         """Join the group anew, with a client that remembers nothing; every partition begins at its fence.

@@ -66,7 +66,7 @@ class TriggerConsumer:
                 self._consume(beside, until_idle)
         finally:
             self.health.ended(self.clock())
-        self.reader.close()
+            self.reader.close()
         return 1 if self.n_refused else 0
 
     def _consume(self, beside: ThreadPoolExecutor, until_idle: bool) -> None:

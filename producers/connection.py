@@ -52,14 +52,43 @@ def refusal(cause: BaseException) -> str:
     return reason and f"{reason}; look at {PREFIX}SECURITY_PROTOCOL and {PREFIX}SSL_…"
 
 
+def _hint(trouble: BaseException) -> str:
+    """What else it may be: who speaks in the clear to a port of TLS is hung up on, and may not hear why."""
+    return f"; look at {PREFIX}SECURITY_PROTOCOL too" if "disconnected" in str(trouble) else ""
+
+
 def _said(error: KafkaError) -> str:
     return str(error).rpartition(f"{type(error).__name__}: ")[2]
 
 
 class _Socket(ssl.SSLSocket):
-    """A socket that is cut if its handshake has not ended in time."""
+    """A socket that is cut if its handshake has not ended in time, and that ends only after all that has come.
+
+    kafka-python drops what it reads together with the end, and a broker says why it refuses, and hangs up.
+    """
 
     _alarm: Any = None
+    _has_given = False
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """What has come; the end, or a failure, is first taken for nothing where something came just before."""
+        try:
+            data = super().recv(buflen, flags)
+        except ssl.SSLWantReadError:
+            self._has_given = False
+            raise
+        except OSError:
+            self._give_first()
+            raise
+        if not data:
+            self._give_first()
+        self._has_given = bool(data)
+        return data
+
+    def _give_first(self) -> None:
+        if self._has_given:
+            self._has_given = False
+            raise ssl.SSLWantReadError
 
     def do_handshake(self, block: bool = False) -> None:
         """Go on with the handshake as far as it goes.
@@ -114,7 +143,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         return nodes
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Connect for the first time.
+        """Connect for the first time; a client that cannot be made leaves no thread behind that tries on for good.
 
         Raises:
             Refused: the broker will not have us.
@@ -122,10 +151,16 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         """
         try:
             super().bootstrap(*args, **kwargs)
-        except KafkaTimeoutError as cause:
-            for trouble in self._troubles.values():
-                raise KafkaTimeoutError(f"{_said(cause)}: {trouble}") from trouble
+        except KafkaError as cause:
+            self._let_go()
+            if isinstance(cause, KafkaTimeoutError):
+                for trouble in self._troubles.values():
+                    raise KafkaTimeoutError(f"{_said(cause)}: {trouble}{_hint(trouble)}") from trouble
             raise
+
+    def _let_go(self) -> None:
+        self.close()
+        self._net.stop()
 
 
 def _context(net: NetworkSelector, configs: Mapping[str, Any]) -> ssl.SSLContext:

@@ -195,7 +195,7 @@ def test_an_experiments_last_report_stands_on_the_page_with_its_intervals(
 ) -> None:
     experiment = opened(site[0]).locator("#experiment")
     text = experiment.inner_text()
-    assert "treatment's list is better than control's: plays per active user is 3.1 % higher" in text
+    assert "Treatment's list is better than control's: plays per active user is 3.1 % higher" in text
     assert "Of all assigned users, 2025-W11 to 2025-W13: control 10,311, treatment 10,274." in text
     assert experiment.locator(".effects .interval").count() == 4
     found = [" ".join(row.split()) for row in experiment.locator(".effects tbody tr").all_inner_texts()]

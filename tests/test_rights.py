@@ -163,7 +163,7 @@ def topics(stage: Stage, by: By) -> None:
     assert by("topics", "topics").code == 0
 
 
-@pytest.mark.usefixtures("topics")
+@pytest.mark.usefixtures("topics", "leaky")
 def test_the_broker_gives_each_user_what_the_table_says_and_no_more(stage: Stage) -> None:
     found: dict[str, dict[str, set[str]]] = {name: {"write": set(), "read": set()} for name in table("topics")}
     others: set[str] = set()
@@ -229,7 +229,7 @@ LACKING = {
 }
 
 
-@pytest.mark.usefixtures("topics")
+@pytest.mark.usefixtures("topics", "leaky")
 @pytest.mark.parametrize("user", LACKING)
 def test_a_part_that_lacks_one_right_in_kafka_ends_and_says_which(stage: Stage, by: By, user: str) -> None:
     operation, kind, name, command = LACKING[user]
@@ -249,7 +249,7 @@ def test_a_part_that_lacks_one_right_in_kafka_ends_and_says_which(stage: Stage, 
     assert re.fullmatch(f"hitparade: (.* lacks a right: {kind} {name}.*|.* none that this user may see.*)", said), said
 
 
-@pytest.mark.usefixtures("topics")
+@pytest.mark.usefixtures("topics", "leaky")
 @pytest.mark.parametrize(
     ("user", "right", "command"),
     [

@@ -40,6 +40,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Any:
 KEPT = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # Kafka's clients do, in threads of their own
 def test_whatever_is_asked_for_is_answered_as_it_is_documented(api: Any) -> None:
     operations = [found.ok() for found in api.exclude(path="/events").get_all_operations()]  # that one has no end
     assert len(operations) > 10
