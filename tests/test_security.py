@@ -1,8 +1,8 @@
 """Passwords, certificates and rights, on a broker and a Redis that look at them."""
 
 import re
-import threading
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
