@@ -46,7 +46,8 @@ class Sparing:
     """A filter of lines: of the same thing no more than MOST_LINES in PER_S seconds.
 
     The same thing is the same words, before they are filled in, of the same week, group, topic and partition. The last
-    line that is let through says that more are left out, the first of the next spell how many. DEBUG is not filtered.
+    line that is let through says that more are left out, the first of the next spell how many. Only warnings and errors
+    are filtered: what is below tells of a change, each time.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -54,7 +55,7 @@ class Sparing:
 
     def __call__(self, record: logging.LogRecord) -> bool:
         """Let the line through, with a word in `more` on those that were or will be left out, or not."""
-        if record.levelno <= logging.DEBUG:
+        if record.levelno < logging.WARNING:
             return True
         spell, n_left_out = self._spell(record)
         spell.n_lines += 1

@@ -103,9 +103,10 @@ def test_two_offsets_of_one_partition_are_no_two_things(written: Written) -> Non
     assert [row["offset"] for row in written.rows] == list(range(MOST_LINES))
 
 
-def test_debug_lines_are_all_there(written: Written) -> None:
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_lines_below_warnings_are_all_there(level: int, written: Written) -> None:
     for n in range(3 * MOST_LINES):
-        say("batch %d", n, level=logging.DEBUG)
+        say("batch %d", n, level=level)
     assert len(written.rows) == 3 * MOST_LINES
 
 
