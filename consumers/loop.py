@@ -102,14 +102,13 @@ class Consumer:
                         pause_s = 0.0
                     if until_idle and time.monotonic() > idle_since + POLL_TIMEOUT_S and self.has_read_everything():
                         break
-                except REFUSED:
-                    raise
-                except StoreUnavailable as cause:
-                    self._stumbled(cause)  # its partition rests; those of another node of Redis go on
                 except PASSING as cause:
+                    if isinstance(cause, REFUSED) and not self._fences:  # at its start; who counts waits to be let in again
+                        raise
                     self._stumbled(cause)
-                    pause_s = longer(pause_s)
-                    stop.wait(pause_s * random.uniform(0.5, 1.0))
+                    if not isinstance(cause, StoreUnavailable):  # its partition rests; those of another node go on
+                        pause_s = longer(pause_s)
+                        stop.wait(pause_s * random.uniform(0.5, 1.0))
         finally:
             self.health.ended(self.clock())
             self._settle()

@@ -37,6 +37,7 @@ PASSING = [
     b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
     b"-CLUSTERDOWN The cluster is down\r\n",
     b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+    b"-NOAUTH Authentication required.\r\n",
     b"-ERR max number of clients reached\r\n",
 ]
 
