@@ -103,7 +103,7 @@ class Consumer:
                     if until_idle and time.monotonic() > idle_since + POLL_TIMEOUT_S and self.has_read_everything():
                         break
                 except PASSING as cause:
-                    if isinstance(cause, REFUSED) and not self._fences:  # at its start; who counts waits to be let in again
+                    if isinstance(cause, REFUSED) and not self._fences:  # at its start: who counts waits
                         raise
                     self._stumbled(cause)
                     if not isinstance(cause, StoreUnavailable):  # its partition rests; those of another node go on
