@@ -160,6 +160,8 @@ class Sender:
         sizes = {"max_request_size": limit - BATCH_OVERHEAD, "batch_size": batch_size}
         self._producer = build_producer(kafka, **{**sizes, **overrides})
         self.n_partitions = len(self._producer.partitions_for(topic))
+        self._longest_s = self._producer.config["delivery_timeout_ms"] / 1000 + PATIENCE_S
+        self._until = 0.0  # by when all that was handed over must have been answered
         self._in_flight: deque[tuple[Any, int, int]] = deque()
         self._bytes = self._items = self._records = self._failed = 0
         self._first_failure = ""
@@ -184,6 +186,7 @@ class Sender:
             self._count_failure(error, items)
         else:
             size = len(value or b"")
+            self._until = time.monotonic() + self._longest_s
             self._in_flight.append((future, size, items))
             self._bytes += size
         while self._in_flight and (self._is_full() or self._in_flight[0][0].is_done):
@@ -206,11 +209,14 @@ class Sender:
         return len(self._in_flight) > MOST_RECORDS or self._bytes > MOST_BYTES
 
     def _take_answer(self) -> None:
-        """Count the oldest record's answer, waiting for it at most delivery_timeout_ms."""
+        """Count the oldest record's answer, waiting for it about delivery_timeout_ms at most.
+
+        kafka-python alone may wait for good: what has no producer id, because its broker went away, never expires.
+        """
         future, size, items = self._in_flight.popleft()
         self._bytes -= size
         try:
-            future.get()
+            future.get(timeout=max(0.0, self._until - time.monotonic()))
         except KafkaError as error:
             self._count_failure(error, items)
             self._is_hopeless = True

@@ -300,9 +300,10 @@ def _settle(
         return "late"
     if any(seen.knows(name, totals.stream_time) for name in names):
         return "duplicate"
-    n_before = sum(other[1:] == event[1:] and in_week == week for in_week, other in totals.events)
-    if kind == 0 and plays_cap is not None and n_before >= plays_cap:
-        return "capped"
+    if kind == 0 and plays_cap is not None:
+        n_before = sum(other[1:] == event[1:] and in_week == week for in_week, other in totals.events)
+        if n_before >= plays_cap:
+            return "capped"
     totals.stream_time = max(instant, totals.stream_time or instant)
     totals.counts.setdefault((week, group, track), [0, 0, 0])[kind] += 1
     totals.touched[week] = next_offset

@@ -225,7 +225,7 @@ def test_a_broker_that_is_not_there_is_named() -> None:
 
 @pytest.mark.usefixtures("leaky")
 def test_a_broker_that_goes_away_ends_the_sending_with_what_was_sent(prefix: str) -> None:
-    quick = {"request_timeout_ms": 1000, "delivery_timeout_ms": 2000, "linger_ms": 0}
+    quick = {"request_timeout_ms": 300, "delivery_timeout_ms": 600, "linger_ms": 0}
     with ExitStack() as until_half:
         stack = until_half.enter_context(embedded())
         name = make_topic(stack.kafka, Topics(prefix).sessions)
