@@ -234,9 +234,9 @@ class Sender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close; after an error or an interrupt wait no longer than a moment for what is in flight."""
+        """Close; after an error, an interrupt or a failure wait no longer than a moment for what is in flight."""
         with suppress(KafkaError):  # the answers have said what there is to say
-            self._producer.close(None if error is None else 5)
+            self._producer.close(5 if error or self._is_hopeless else None)
 
 
 def _named(error: KafkaError) -> str:

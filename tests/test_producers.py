@@ -5,7 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -239,6 +241,16 @@ def test_a_broker_that_goes_away_ends_the_sending_with_what_was_sent(prefix: str
         with pytest.raises(DeliveryError, match=r"failed, the first with .*; what came after was not sent") as stopped:
             send_sessions(lines(), config(stack.kafka) | quick, name, batch=1)
     assert stopped.value.sent.failed > 0
+
+
+def test_an_answer_that_never_comes_is_not_waited_for_for_good(kafka: str, prefix: str) -> None:
+    name, quick = make_topic(kafka, prefix), {"request_timeout_ms": 300, "delivery_timeout_ms": 600}
+    with Sender(config(kafka) | quick, name, "events") as sender, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sender._producer._sender, "run_once", partial(Event().wait, 0.01))  # as without a producer id
+        sender.send(PLAY)
+        sent = sender.finish()
+    assert (sent.items, sent.failed) == (0, 1)
+    assert "Timeout" in sent.first_failure
 
 
 def test_lines_sort_by_instant_stably_and_one_without_a_time_stays_behind_the_line_before_it() -> None:
