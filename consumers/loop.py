@@ -20,19 +20,17 @@ from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
 from consumers.beginning import Beginning, Stopped, beyond_end, way_out
 from consumers.client import OutOfRange
 from consumers.health import Health
-from consumers.kafka import KafkaRefused, KafkaUnavailable, end_offsets
+from consumers.kafka import end_offsets
 from consumers.source import Batch, Source
+from consumers.troubles import PASSING, REFUSED
 from consumers.watchdog import Watchdog
-from features.connect import StoreRefused, StoreUnavailable
+from features.connect import StoreUnavailable
 from features.fence import Fence, counted_as
 from features.parts import Part, SetAside
 from features.store import CounterStore, Fenced, TopicChanged
-from producers.publisher import NotAcknowledged
 
 log = logging.getLogger(__name__)
 
-REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
-PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0

@@ -11,19 +11,17 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from consumers.health import Health
-from consumers.kafka import KafkaRefused, KafkaUnavailable, TopicWatch, end_offsets, read_to_end
-from features.connect import StoreRefused, StoreUnavailable
+from consumers.kafka import TopicWatch, end_offsets, read_to_end
+from consumers.troubles import PASSING, REFUSED
 from features.reader import CounterReader, Standing, WeekError
 from features.topics import Topics
 from features.weeks import ChartWeek
 from producers.kafka import KafkaConfig
-from producers.publisher import NotAcknowledged, Publisher
+from producers.publisher import Publisher
 from producers.spans import UNTRACED, Spans
 from producers.triggers import Reason, Trigger
 
 log = logging.getLogger(__name__)
-REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
-PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged)
 
 
 def due_weeks(standing: Standing, triggered: Iterable[str], now: datetime | None, grace: timedelta) -> list[ChartWeek]:

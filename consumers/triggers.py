@@ -15,18 +15,14 @@ from consumers.group import GroupReader
 from consumers.health import Health
 from consumers.kafka import KafkaRefused, KafkaUnavailable, place_of
 from consumers.snapshot import WrongTopic
-from features.connect import StoreRefused, StoreUnavailable
+from consumers.troubles import PASSING, REFUSED
 from features.history import HistoryError
 from features.reader import WeekError
 from producers.playlists import Playlist
-from producers.publisher import NotAcknowledged
 from producers.spans import UNTRACED, Spans
 from producers.triggers import Trigger
 
 log = logging.getLogger(__name__)
-REFUSED = (StoreRefused, KafkaRefused)  # somebody must mend something first
-PASSING = (StoreUnavailable, KafkaUnavailable, NotAcknowledged, OSError)
-"""An OSError is of the data folder: the disk is full, or may not be written."""
 NEVER = (WeekError, WrongTopic, HistoryError)
 LONGEST_PAUSE_S = 30.0
 
@@ -104,7 +100,7 @@ class TriggerConsumer:
                 return self._pass_over(record, cause, _fields(record, trigger))
             except REFUSED:
                 raise
-            except PASSING as cause:
+            except (*PASSING, OSError) as cause:  # of the data folder: the disk is full, or may not be written
                 pause_s = min(LONGEST_PAUSE_S, max(1.0, 2 * pause_s))
                 what = f"the data folder cannot be used now: {cause}" if isinstance(cause, OSError) else cause
                 told = _name(record), what, pause_s

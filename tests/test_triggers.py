@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 import consumers.group
 from consumers.group import GroupReader
-from consumers.kafka import KafkaUnavailable, build_consumer
+from consumers.kafka import KafkaRefused, KafkaUnavailable, build_consumer
 from consumers.snapshot import CutTimeout, WrongTopic
 from consumers.triggers import TriggerConsumer
-from features.connect import StoreUnavailable
+from features.connect import StoreRefused, StoreUnavailable
 from features.history import HistoryError
 from features.reader import WeekError
 from hitparade.embedded import Embedded
+from producers.kafka import KafkaRefused as WriterRefused
 from producers.publisher import Message, NotAcknowledged, Publisher
 from producers.topics import TopicSpec, ensure_topics
 from producers.triggers import Trigger
@@ -201,8 +202,17 @@ def test_what_may_pass_is_tried_again_ever_more_slowly_until_it_does(cause: Exce
     assert all(most / 2 <= pause <= most for pause, most in zip(stop.pauses, longest, strict=True))
 
 
-@pytest.mark.parametrize("cause", [KeyError("a bug"), a_broken_model()], ids=["a bug", "not the trigger's fault"])
-def test_a_bug_ends_the_consumer_and_commits_nothing(cause: Exception) -> None:
+@pytest.mark.parametrize(
+    "cause",
+    [
+        pytest.param(KeyError("a bug"), id="a bug"),
+        pytest.param(a_broken_model(), id="not the trigger's fault"),
+        pytest.param(StoreRefused("no right"), id="Redis refuses"),
+        pytest.param(KafkaRefused("no right"), id="Kafka refuses who reads"),
+        pytest.param(WriterRefused("no right"), id="Kafka refuses who writes"),
+    ],
+)
+def test_what_no_trying_again_mends_ends_the_consumer_and_commits_nothing(cause: Exception) -> None:
     run, _ = failing(cause)
     reader = Given(wire())
     with pytest.raises(type(cause)):

@@ -20,9 +20,10 @@ import consumers.applying
 import consumers.health
 import consumers.kafka
 import consumers.loop
-from consumers.loop import PASSING, Consumer
+from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Source
+from consumers.troubles import PASSING
 from features.fence import Fence
 from tests.builders import Record
 from tests.simulation.edges import LettersEdge, StoreEdge
