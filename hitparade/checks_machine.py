@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from consumers.brokers import NotTold
 from features.vitals import times
-from hitparade import wiring
+from hitparade import data_folder, wiring
 from hitparade.doctor import Careful, Check, Patient, Wrong
 from hitparade.settings import PREFIX
 from hitparade.sizing import duration, size
@@ -66,11 +66,11 @@ def storage(patient: Patient) -> str:
     """Object storage answers, where it is set; what is new there is fetched, as by every command."""
     if not patient.settings.data_url:
         return "none is set"
-    wiring.data_folder(patient.settings)
+    data_folder.ready(patient.settings)
     return f"{patient.settings.shown('data_url')} answers"
 
 
-def data_folder(patient: Patient) -> str:
+def room_for_data(patient: Patient) -> str:
     """It can be written, and has room."""
     folder = patient.settings.data_dir
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ MACHINE = (
     Check("Kafka client", client),
     Check("experiments", experiments),
     Check("object storage", storage),
-    Check("data folder", data_folder, ("object storage",)),
+    Check("data folder", room_for_data, ("object storage",)),
     Check("history", history, ("data folder",)),
     Check("models", models, ("experiments", "history")),
 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from features.weeks import ChartWeek
-from hitparade import output, wiring
+from hitparade import data_folder, output, wiring
 from hitparade.errors import NotDecided, UsageError
 from hitparade.reporting import analysed, named, planned
 from hitparade.settings import Settings
@@ -124,7 +124,7 @@ def _put_in_force(settings: Settings, decisions: Decisions, decision: Decision, 
     if decision.pinned:
         wiring.registry(settings).promote(NEURAL, decision.pinned, after=week.name)
     decisions.keep(decision)
-    wiring.send_data(settings)
+    data_folder.send(settings)
 
 
 def _told(decision: Decision, then: Experiment, is_dry: bool) -> Answer:
@@ -167,7 +167,7 @@ def _undo(settings: Settings, decisions: Decisions, name: str, week: ChartWeek) 
         registry.promote(NEURAL, decision.replaces_version, after=week.name)
     undone = Undone(from_week=week.after().name, undone_at=datetime.now(UTC))
     decisions.undo(name, undone)
-    wiring.send_data(settings)
+    data_folder.send(settings)
     model = _everyones(wiring.experiments(settings), week.after())
     text = f"{name} is taken back: from {undone.from_week} on everyone's list is {model}'s."
     return {"experiment": name, **undone.model_dump(mode="json"), "model": model, "text": text}

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 from itertools import product
 
 from features.caps import pair_digest
-from hitparade import output, wiring
+from hitparade import data_folder, output, wiring
 from hitparade.settings import Settings
 from models.forgotten import cleanse, note, weeks_with
 
 
 def forget(settings: Settings, arguments: argparse.Namespace) -> int:
     """Erase a listener from what is kept, or only say where they are."""
-    wiring.data_folder(settings)  # with what other machines have sent
-    folder, forgotten, user = wiring.usage_folder(settings), wiring.forgotten_folder(settings), arguments.user
+    data_folder.ready(settings)  # with what other machines have sent
+    folder, forgotten, user = data_folder.usage(settings), data_folder.forgotten(settings), arguments.user
     # No event that is in the log by now is of a later week: one would be dead, as of the future.
     until = settings.calendar.week_of(datetime.now(UTC) + settings.future_tolerance).name
     if arguments.dry_run:
@@ -21,7 +21,7 @@ def forget(settings: Settings, arguments: argparse.Namespace) -> int:
     else:
         note(forgotten, user, until)  # first: from here on every command that opens the folder finishes the work
         weeks = cleanse(folder, forgotten)
-        wiring.send_data(settings)
+        data_folder.send(settings)
     n_pairs = 0 if arguments.dry_run or not settings.plays_cap else _forget_plays(settings, user)
     answer = {"user_id": user, "weeks": weeks, "until": until, "pairs": n_pairs, "is_forgotten": not arguments.dry_run}
     if arguments.json:

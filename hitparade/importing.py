@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from features.account import Account
 from features.events import BadRecord
 from features.files import replacing
-from hitparade import output, wiring
+from hitparade import data_folder, output, wiring
 from hitparade.errors import OutputError
 from hitparade.settings import Settings
 from hitparade.signals import stop_on_signals
@@ -145,7 +145,7 @@ def history(settings: Settings, arguments: argparse.Namespace) -> int:
                 advance(1)
         if arguments.tracks:
             _write_lines(arguments.tracks, shelf.tracks())
-    wiring.send_data(settings)
+    data_folder.send(settings)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.files import replacing
 from features.history import History
-from hitparade import histories, output, wiring
+from hitparade import data_folder, histories, output, wiring
 from hitparade.errors import NotInstalled, OutputError, UsageError
 from hitparade.pipeline import parse_week
 from hitparade.settings import Settings
@@ -30,7 +30,7 @@ def train(settings: Settings, arguments: argparse.Namespace) -> int:
     with output.progress("epochs") as advance:
         trained = _train(settings, until, arguments.seed, lambda done, most: advance(1))
     promoted = (_promote_if_better if arguments.if_better else _promote)(settings, trained.model.version)
-    wiring.send_data(settings)
+    data_folder.send(settings)
     figures = {
         name: ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
         for name, metrics in trained.card.metrics.items()
@@ -150,7 +150,7 @@ def promote(settings: Settings, arguments: argparse.Namespace) -> int:
         promoted = _promote_if_better(settings, arguments.version or registry.newest(MODEL))
     else:
         promoted = _promote(settings, arguments.version)
-    wiring.send_data(settings)
+    data_folder.send(settings)
     return _tell(promoted, arguments.json, promoted.text)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from features.weeks import ChartWeek
-from hitparade import output, probing, wiring
+from hitparade import data_folder, output, probing, wiring
 from hitparade.errors import UsageError
 from hitparade.settings import Settings
 from hitparade.signals import stop_on_signals
@@ -126,7 +126,7 @@ def _told(
     settings: Settings, run: "Callable[[Trigger], list[Playlist]]", as_json: bool
 ) -> "Callable[[Trigger], list[Playlist]]":
     def told(trigger: "Trigger") -> "list[Playlist]":
-        wiring.data_folder(settings)  # another machine may have trained
+        data_folder.ready(settings)  # another machine may have trained
         lists = run(trigger)
         for p in lists:
             what = p.week, p.group, p.revision, p.model
@@ -134,7 +134,7 @@ def _told(
             log.info("published for week %s, group %s: revision %d, by %s", *what, extra=fields)
         if as_json:
             output.print_json(p.model_dump(mode="json") for p in lists)
-        wiring.send_data(settings)
+        data_folder.send(settings)
         return lists
 
     return told

@@ -11,7 +11,7 @@ from features.connect import StoreUnavailable
 from features.files import replacing
 from features.reader import WeekError
 from features.weeks import ChartWeek
-from hitparade import output, wiring
+from hitparade import data_folder, output, wiring
 from hitparade.errors import NotInstalled, OutputError, UsageError
 from hitparade.pipeline import parse_week
 from hitparade.report_text import print_report, rows
@@ -64,7 +64,7 @@ def _keep(settings: Settings, found: Report) -> None:
     """For the service's page and metrics; of weeks that somebody picked it would be none of the experiment's."""
     try:
         wiring.reports(settings).keep(found)
-        wiring.send_data(settings)
+        data_folder.send(settings)
     except OSError as cause:
         log.warning("the report is not kept for `hitparade serve`: %s", cause)
 
@@ -91,8 +91,8 @@ def planned(settings: Settings, experiment: Experiment, arguments: argparse.Name
         ExperimentError: it has one group only, or no such control.
     """
     bounds = _bounds(settings, experiment, arguments.weeks)
-    wiring.data_folder(settings)  # with what other machines have sent
-    folder = wiring.usage_folder(settings)
+    data_folder.ready(settings)  # with what other machines have sent
+    folder = data_folder.usage(settings)
     kept = weeks_in(folder, settings.calendar)
     began = wiring.experiments(settings).began(experiment)
     there = kept if arguments.kept else _extracted(settings, experiment, bounds, (began, arguments.before), kept)

@@ -10,7 +10,7 @@ from functools import partial
 
 from features.reader import CounterReader
 from features.weeks import ChartWeek
-from hitparade import output, wiring
+from hitparade import data_folder, output, wiring
 from hitparade.errors import NotInstalled
 from hitparade.probing import listen
 from hitparade.settings import Settings
@@ -101,7 +101,7 @@ def _fetch(settings: Settings, stop: threading.Event) -> None:
     """Bring what other machines have sent, for as long as the service runs."""
     while not stop.wait(FETCH_EVERY_S):
         try:
-            wiring.data_folder(settings)
+            data_folder.ready(settings)
         except OSError as cause:
             log.warning("%s; serving what is here", cause)
 

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hitparade import data_folder
 from hitparade.settings import PREFIX, Settings, zone
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from consumers.client import OpenClient
     from consumers.evaluations import Evaluations
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from consumers.usage import Usage
     from consumers.weekly import WeeklyRun
     from features.history import History
-    from features.mirror import Mirror
     from features.reader import CounterReader
     from features.rules import Rules
     from features.runners import Runner
@@ -180,97 +178,32 @@ def runner(arguments: argparse.Namespace) -> Runner:
     return in_processes(arguments.workers) if arguments.workers > 1 else here
 
 
-def data_folder(settings: Settings) -> Path:
-    """The data folder, with what is new in object storage, where that is set; without what listeners must not be in.
-
-    Raises:
-        MirrorError: it does not answer.
-    """
-    if settings.data_url:
-        _mirror(settings).fetch()
-    try:
-        _tend(settings)
-    except OSError as cause:  # a service may only read it, and who may write to it comes by each week
-        log.warning("what is kept of listeners in %s stays as it is: %s", usage_folder(settings), cause)
-    return settings.data_dir
-
-
-def _tend(settings: Settings) -> None:
-    """Take out of what is kept of listeners who is forgotten, and remove what is old."""
-    if not usage_folder(settings).is_dir():
-        return
-    from features.history import History
-    from models.forgotten import cleanse, expired
-
-    kept, forgotten = usage_folder(settings), forgotten_folder(settings)
-    cleanse(kept, forgotten)
-    if weeks := History(settings.data_dir / "history").weeks():
-        oldest = settings.calendar.parse(weeks[-1]).span(settings.usage_weeks)[0]
-        _remove_data(settings, expired(kept, forgotten, oldest.name))
-
-
-def send_data(settings: Settings) -> None:
-    """Take what is new in the data folder to object storage, where that is set, but nobody who is forgotten.
-
-    Raises:
-        MirrorError: it does not answer.
-    """
-    _tend(settings)
-    if settings.data_url:
-        _mirror(settings).send()
-
-
-def _remove_data(settings: Settings, paths: Sequence[Path]) -> None:
-    """Remove files of the data folder, in object storage too, where that is set."""
-    if settings.data_url and paths:
-        _mirror(settings).remove([path.relative_to(settings.data_dir).as_posix() for path in paths])
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def usage_folder(settings: Settings) -> Path:
-    """Where the files of weekly use are: what each listener did."""
-    return settings.data_dir / "experiments"
-
-
-def forgotten_folder(settings: Settings) -> Path:
-    """Where it is kept who is forgotten."""
-    return settings.data_dir / "forgotten"
-
-
-def _mirror(settings: Settings) -> Mirror:
-    from features.mirror import Mirror
-
-    assert settings.data_url
-    return Mirror(settings.data_dir, settings.data_url.get_secret_value(), settings.shown("data_url"))
-
-
 def history(settings: Settings) -> History:
     """The closed weeks on disk."""
     from features.history import History
 
-    return History(data_folder(settings) / "history")
+    return History(data_folder.ready(settings) / "history")
 
 
 def registry(settings: Settings) -> Registry:
     """The fitted models on disk."""
     from models.registry import Registry
 
-    return Registry(data_folder(settings) / "models")
+    return Registry(data_folder.ready(settings) / "models")
 
 
 def runs(settings: Settings) -> Runs:
     """The weekly runs on disk."""
     from consumers.runs import Runs
 
-    return Runs(data_folder(settings) / "runs")
+    return Runs(data_folder.ready(settings) / "runs")
 
 
 def evaluations(settings: Settings) -> Evaluations:
     """What the lists were worth, on disk."""
     from consumers.evaluations import Evaluations
 
-    return Evaluations(data_folder(settings) / "history" / "evaluations")
+    return Evaluations(data_folder.ready(settings) / "history" / "evaluations")
 
 
 def experiments(settings: Settings) -> Experiments:
@@ -288,7 +221,7 @@ def decisions(settings: Settings) -> Decisions:
     """What experiments have decided, with what is new in object storage."""
     from models.decisions import Decisions
 
-    return Decisions(data_folder(settings) / "decisions")
+    return Decisions(data_folder.ready(settings) / "decisions")
 
 
 def reports(settings: Settings) -> KeptReports:
@@ -320,10 +253,10 @@ def usage(settings: Settings, runner: Runner | None = None) -> Usage:
         topic,
         playlist_log(settings),
         partial(totals_of, counter_reader(settings), history(settings)),
-        usage_folder(settings),
+        data_folder.usage(settings),
         runner or here,
         keep_weeks=settings.usage_weeks,
-        forgotten=forgotten_folder(settings),
+        forgotten=data_folder.forgotten(settings),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import models.forgotten
-from hitparade import wiring
+from hitparade import data_folder, wiring
 from hitparade.settings import Settings
 from models.forgotten import MARK, cleanse, expired, note, read_forgotten, weeks_with
 from models.usage import SLICES
@@ -154,7 +154,7 @@ def test_what_a_week_that_has_closed_makes_old_goes_with_the_run_that_closed_it(
     monkeypatch.setenv("HITPARADE_USAGE_WEEKS", "1")
     (data / "history" / "weeks").mkdir(parents=True)
     (data / "history" / "weeks" / "2025-W04.parquet").touch()
-    wiring.send_data(Settings.from_env(os.environ))
+    data_folder.send(Settings.from_env(os.environ))
     assert list(users_of(data)) == ["2025-W04"]
 
 
@@ -224,7 +224,7 @@ def test_files_of_more_weeks_ago_than_the_setting_go_by_themselves_and_so_does_w
 def shared(request: pytest.FixtureRequest, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     there: str = request.getfixturevalue("url") if request.param == "s3" else f"file://{tmp_path}/there"
     monkeypatch.setenv("HITPARADE_DATA_URL", there)
-    wiring.send_data(Settings.from_env({"HITPARADE_DATA_DIR": str(data), "HITPARADE_DATA_URL": there}))
+    data_folder.send(Settings.from_env({"HITPARADE_DATA_DIR": str(data), "HITPARADE_DATA_URL": there}))
     return there
 
 
@@ -333,8 +333,8 @@ def test_whoever_is_forgotten_while_files_are_being_made_is_not_in_them(
     counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forget runs after the log was read, and before the files are there: it waits, or comes first."""
-    closed, forgotten = closed_weeks(counted), wiring.forgotten_folder(counted.settings)
-    folder = wiring.usage_folder(counted.settings)
+    closed, forgotten = closed_weeks(counted), data_folder.forgotten(counted.settings)
+    folder = data_folder.usage(counted.settings)
     user = busiest(list(usage_of(counted).extract(closed).files.values()))
     for path in folder.glob("*.parquet"):
         path.unlink()
