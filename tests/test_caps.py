@@ -33,7 +33,7 @@ from tests.commands import Command
 from tests.oracle import Totals, recount
 from tests.stored import stored
 from tests.test_duplicates import LOGS, TOPIC, RememberingLedger, event
-from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, drain
+from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, a_zombie_changes_nothing, drain
 from tests.test_plain import carefully, noting_ways
 from tests.test_store import SETTINGS, bucket, everything, part
 from tests.test_store import loose as loose  # fixtures
@@ -339,18 +339,7 @@ def test_one_power_cut_after_another_caps_every_play_once(world: CappingWorld) -
 
 
 def test_a_zombie_that_looked_plays_up_before_its_successor_counted_changes_nothing(world: CappingWorld) -> None:
-    zombie = world.consumer()
-    decide = zombie.decide
-
-    def sleep(batch: Any, stream_time: Any) -> list[Part]:
-        parts = list(decide(batch, stream_time))
-        drain(world.consumer())
-        return parts
-
-    zombie.decide = sleep
-    drain(zombie)
-    assert zombie.tallies == Counter()
-    world.check()
+    a_zombie_changes_nothing(world)
 
 
 @pytest.mark.parametrize("cap", [0, 1, 5])

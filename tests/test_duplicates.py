@@ -31,7 +31,7 @@ from tests.builders import MONDAY, WEEK, Record, array, log_of, millis, play, ru
 from tests.oracle import Totals, recount, split
 from tests.stored import stored
 from tests.test_events import IDS, JUNK
-from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, drain
+from tests.test_loop import TOPIC_ID, Cut, CutStore, LogSource, PowerCut, World, a_zombie_changes_nothing, drain
 from tests.test_store import SETTINGS, bucket, everything, part
 from tests.test_store import loose as loose  # fixtures
 from tests.test_store import store as store
@@ -457,18 +457,7 @@ def test_one_power_cut_after_another_counts_every_duplicate_once(world: Remember
 
 
 def test_a_zombie_that_looked_ids_up_before_its_successor_counted_changes_nothing(world: RememberingWorld) -> None:
-    zombie = world.consumer()
-    decide = zombie.decide
-
-    def sleep(batch: Any, stream_time: Any) -> list[Part]:
-        parts = list(decide(batch, stream_time))
-        drain(world.consumer())
-        return parts
-
-    zombie.decide = sleep
-    drain(zombie)
-    assert zombie.tallies == Counter()
-    world.check()
+    a_zombie_changes_nothing(world)
 
 
 def test_ids_of_a_redis_that_has_lost_its_last_second_are_not_believed(world: RememberingWorld) -> None:

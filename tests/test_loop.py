@@ -218,6 +218,22 @@ def drain(consumer: Consumer) -> Consumer:
     return consumer
 
 
+def a_zombie_changes_nothing(world: World) -> None:
+    """It decides, and its successor counts everything before it applies."""
+    zombie = world.consumer()
+    decide = zombie.decide
+
+    def sleep(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
+        parts = list(decide(batch, stream_time))
+        drain(world.consumer())
+        return parts
+
+    zombie.decide = sleep
+    drain(zombie)
+    assert zombie.tallies == Counter()
+    world.check()
+
+
 def test_a_log_is_counted_as_it_stands(world: World) -> None:
     consumer = drain(world.consumer())
     world.check()
@@ -429,18 +445,7 @@ def test_a_partition_that_was_stopped_runs_on_once_it_is_put_right(world: World)
 
 
 def test_a_zombie_with_a_batch_in_hand_changes_nothing(world: World) -> None:
-    zombie = world.consumer()
-    decide = zombie.decide
-
-    def sleep(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
-        parts = list(decide(batch, stream_time))
-        drain(world.consumer())
-        return parts
-
-    zombie.decide = sleep
-    drain(zombie)
-    assert zombie.tallies == Counter()
-    world.check()
+    a_zombie_changes_nothing(world)
 
 
 def test_a_log_that_lost_what_was_not_counted_is_refused_or_tallied(world: World) -> None:
