@@ -24,6 +24,7 @@ from consumers.source import Batch
 from consumers.spills import Lists, UserSums, merged, slice_of
 from consumers.usage import NO_WEEK, ExtractionError
 from features.history import counts_of
+from features.mapping_file import parse_mapping
 from features.reader import WeekError
 from features.rules import Rules
 from features.runners import in_processes
@@ -365,6 +366,16 @@ def test_where_exposures_are_told_of_one_more_makes_the_files_anew(counted: Coun
     told.send((1, None, seen(0.2, "9", group="control")))
     told.count()
     assert inodes(usage_of(told).extract(closed).files) != kept
+
+
+def test_under_another_mapping_every_file_is_made_anew(counted: Counted) -> None:
+    usage, closed = usage_of(counted), closed_weeks(counted)
+    before = inodes(usage.extract(closed).files)
+    mapping = parse_mapping('[event_types]\nstarted = "play"')
+    mapped = replace(usage, rules=replace(usage.rules, mapping=mapping))
+    after = inodes(mapped.extract(closed).files)
+    assert {week for week in before if after[week] != before[week]} == before.keys()
+    assert inodes(mapped.extract(closed).files) == after
 
 
 def test_the_open_week_is_not_extracted(counted: Counted) -> None:
