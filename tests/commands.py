@@ -39,7 +39,7 @@ Command = Callable[..., Ended]
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
     """Run a command here; the settings are those of the environment."""
     capsys.readouterr()
-    with _handlers_kept():
+    with handlers_kept():
         try:
             code: object = main(arguments)
         except SystemExit as ended:
@@ -50,7 +50,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
+def handlers_kept() -> Iterator[None]:
     """A command logs and listens to signals in its own way for as long as its process lasts."""
     root = logging.getLogger()
     levels = {logger: logger.level for logger in (root, logging.getLogger("kafka"))}
@@ -94,4 +94,9 @@ def end(process: subprocess.Popen[str], number: signal.Signals | None = None, ti
         process.send_signal(number)
     out, err = process.communicate(timeout=timeout_s)
     assert "Traceback" not in err
-    return Ended(process.returncode, out, err)
+    return Ended(exit_code(process.returncode), out, err)
+
+
+def exit_code(returncode: int) -> int:
+    """As shells give it: Python ends by SIGINT itself where a KeyboardInterrupt, caught or not, came out of an exec."""
+    return 128 + signal.SIGINT if returncode == -signal.SIGINT else returncode

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import signal
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,11 +13,11 @@ import pytest
 from redis import Redis
 
 from hitparade.embedded import Embedded, embedded
+from tests.commands import Command, Ended, handlers_kept
 from tests.servers import DATA, apache_kafka, missing
 
-if TYPE_CHECKING:  # the modules of these import kafka, which needs what follows
+if TYPE_CHECKING:  # it imports kafka, which needs what follows
     from tests.builders_counting import Counted
-    from tests.commands import Command, Ended
 
 with warnings.catch_warnings():  # it reads its schemas with functions that Python 3.11 and 3.12 call deprecated
     warnings.filterwarnings("ignore", "(open|read)_text is deprecated", DeprecationWarning)
@@ -26,12 +25,10 @@ with warnings.catch_warnings():  # it reads its schemas with functions that Pyth
 
 
 @pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A command that a test runs in this process leaves its handlers behind."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def _handlers() -> Iterator[None]:
+    """A command that a test runs in this process leaves its handlers behind; logs' may write to a closed stream."""
+    with handlers_kept():
+        yield
 
 
 @pytest.fixture(scope="session")

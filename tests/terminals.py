@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from tests.commands import COMMAND, started
+from tests.commands import COMMAND, exit_code, started
 from tests.servers import ROOT
 
 CTRL_C = b"\x03"
@@ -60,7 +60,7 @@ class Terminal:
         deadline = time.monotonic() + timeout_s
         while self._read(deadline - time.monotonic()):
             pass
-        code = self.process.wait(max(0.1, deadline - time.monotonic()))
+        code = exit_code(self.process.wait(max(0.1, deadline - time.monotonic())))
         os.close(self._ours)
         return code, self.seen.decode().replace("\r\n", "\n").replace("^C", "")
 

@@ -17,6 +17,7 @@ from hitparade import embedded as module
 from hitparade.embedded import Embedded, EmbeddedError, embedded
 from hitparade.processes import HOST, leash
 from hitparade.settings import Settings
+from tests.commands import exit_code
 from tests.servers import ROOT, missing, wait_until
 
 FOREGROUND = "import sys; from hitparade.__main__ import main; sys.exit(main(['embedded']))"
@@ -238,7 +239,7 @@ def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.
         assert listens(kafka)
         assert listens(redis_url)
         os.killpg(command.pid, number)  # as a terminal does: to all of the job
-        assert command.wait(10) == code
+        assert exit_code(command.wait(10)) == code
         assert command.stdout.read() == ""
         assert command.stderr.read() == "Both are up; Ctrl-C ends them.\n"
         assert not listens(kafka)
