@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # it imports kafka, which needs what follows
 with warnings.catch_warnings():  # it reads its schemas with functions that Python 3.11 and 3.12 call deprecated
     warnings.filterwarnings("ignore", "(open|read)_text is deprecated", DeprecationWarning)
     import_module("kafka")
+
+# A shell has its background jobs ignore Ctrl-C, and so would every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,146 @@
+"""Parts that go on with the next batch while much is waiting: fewer steps of Redis, and the same counters."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+import consumers.loop
+from consumers.loop import Consumer
+from consumers.sessions import deciding
+from features.parts import Part, SetAside
+from producers.publisher import NotAcknowledged
+from tests.builders import MONDAY, Record, log_of, millis, play, rules, wire
+from tests.test_loop import Cut, PowerCut, World, drain, world
+
+__all__ = ["world"]
+PLAYS = log_of([play(n / 40, f"t{n % 7}") for n in range(40)])
+"""Ten batches; the first is never held, because the oldest week kept is known with it."""
+
+
+@pytest.fixture
+def waiting(world: World) -> World:
+    """A partition of which much is waiting."""
+    world.logs = {0: PLAYS}
+    return world
+
+
+def spans_of(consumer: Consumer) -> list[tuple[int, int]]:
+    """What Redis will be sent at once."""
+    spans, apply = list[tuple[int, int]](), consumer.store.apply
+
+    def spy(partition: int, topic_id: str, part: Part) -> None:
+        spans.append((part.start, part.end))
+        apply(partition, topic_id, part)
+
+    consumer.store.apply = spy  # type: ignore[method-assign]
+    return spans
+
+
+def test_a_part_goes_on_for_as_long_as_no_less_is_waiting_than_it_holds(waiting: World) -> None:
+    consumer = waiting.consumer()
+    spans = spans_of(consumer)
+    drain(consumer)
+    assert (spans, consumer.n_fenced) == ([(0, 4), (4, 24), (24, 36), (36, 40)], 0)
+    waiting.check()
+
+
+def test_a_part_holds_not_much_more_than_may_be_read_again(waiting: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers.loop, "MOST_HELD", 10)
+    spans = spans_of(consumer := waiting.consumer())
+    drain(consumer)
+    assert spans == [(0, 4), (4, 16), (16, 28), (28, 36), (36, 40)]
+
+
+@pytest.mark.parametrize("odd", [b"x", play(-20)], ids=["dead", "late"])
+def test_what_is_set_aside_does_not_wait(waiting: World, odd: bytes) -> None:
+    waiting.logs = {0: log_of([odd if n % 4 == 3 else play(0) for n in range(20)])}
+    spans = spans_of(consumer := waiting.consumer())
+    drain(consumer)
+    assert spans == [(n, n + 4) for n in range(0, 20, 4)]
+    waiting.check()
+
+
+def test_partitions_go_on_each_by_itself(waiting: World) -> None:
+    waiting.logs = {0: PLAYS, 1: PLAYS[:9], 2: PLAYS[:30], 3: []}
+    drain(waiting.consumer())
+    waiting.check()
+
+
+def test_what_is_held_is_counted_where_no_more_comes_though_the_log_goes_on(waiting: World) -> None:
+    """An open transaction keeps the rest back."""
+    consumer = waiting.consumer()
+    consumer.source.end = lambda partition: 1000  # type: ignore[method-assign]
+    spans = spans_of(consumer)
+    drain(consumer)
+    assert spans == [(0, 4), (4, 40)]
+    waiting.check()
+
+
+def test_what_is_held_is_counted_when_told_to_stop(waiting: World) -> None:
+    consumer, stop = waiting.consumer(), threading.Event()
+    for _ in range(3):
+        consumer.step()
+    assert consumer.tallies == Counter(counted=4)
+    stop.set()
+    assert consumer.run(stop) == 0
+    assert consumer.tallies == Counter(counted=12)
+    drain(waiting.consumer())
+    waiting.check()
+
+
+def test_what_is_held_is_lost_with_its_consumer_and_read_again(waiting: World) -> None:
+    consumer = waiting.consumer(Cut("poll", "before", 5))
+    with pytest.raises(PowerCut):
+        drain(consumer)
+    assert consumer.tallies == Counter(counted=4)
+    drain(waiting.consumer())
+    waiting.check()
+
+
+def test_what_is_held_is_read_again_where_letters_of_the_next_batch_cannot_be_sent(waiting: World) -> None:
+    waiting.logs = {0: log_of([*(play(0) for _ in range(10)), b"x", *(play(1) for _ in range(20))])}
+    consumer, send, failures = waiting.consumer(), waiting.letters.send, [NotAcknowledged("the topic is full")]
+
+    def fail_once(partition: int, set_aside: Sequence[SetAside]) -> None:
+        if set_aside and failures:
+            raise failures.pop()
+        send(partition, set_aside)
+
+    consumer.letters.send = fail_once  # type: ignore[method-assign]
+    with pytest.raises(NotAcknowledged):
+        drain(consumer)
+    consumer.source.rewind()  # as run() does
+    drain(consumer)
+    assert consumer.n_fenced == 0
+    waiting.check()
+
+
+def test_what_is_held_is_dropped_where_its_partition_begins_anew(waiting: World) -> None:
+    consumer = waiting.consumer()
+    for _ in range(3):
+        consumer.step()
+    consumer.source.wait(0)  # the group took it away, and gave it back
+    drain(consumer)
+    assert consumer.n_fenced == 0
+    waiting.check()
+
+
+@pytest.mark.parametrize("changes", [{"plays_cap": 3}, {"duplicate_hours": 1}], ids=["cap", "ids"])
+def test_what_redis_remembers_is_asked_for_where_the_part_begins(waiting: World, changes: dict[str, int]) -> None:
+    """Skips change no cap, and an event without an id is not remembered: both may be held, and then come others."""
+    skips = [play(0, f"t{n % 3}", kind="skip") for n in range(16)]
+    others = [wire(event_id=f"e{n % 5}") for n in range(12)]
+    log = [Record(n, value, millis(MONDAY + timedelta(weeks=2))) for n, value in enumerate(skips + others + skips)]
+    waiting.logs = {0: log}
+    consumer = waiting.consumer()
+    consumer.decide = deciding(consumer.store, rules(**changes))
+    spans = spans_of(consumer)
+    drain(consumer)
+    assert consumer.n_fenced == 0
+    assert spans[1] == (4, 20)  # three batches of skips, and the first with what is remembered
+    assert consumer.tallies == Counter({"counted": 32 + (3 if "plays_cap" in changes else 5)}) + Counter(
+        capped=9 if "plays_cap" in changes else 0, duplicate=7 if "duplicate_hours" in changes else 0
+    )
