@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0
+MOST_HELD = 100_000  # events, which are read again where a consumer dies
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
 
@@ -47,14 +48,21 @@ class Sink(Protocol):
         """Let go of what is open."""
 
 
-Decide = Callable[[Batch, datetime | None], Iterable[Part]]
+class Decide(Protocol):
+    """Turns a span into parts."""
+
+    def __call__(self, batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
+        """Decide by the log, from a stream time on, and by what Redis remembers.
+
+        The first part is going_on with it, where there is one: a part that is not in Redis yet.
+        """
 
 
 @dataclass(slots=True)
 class Consumer:
     """One process' share of a topic, counted into Redis.
 
-    decide turns a span into parts, by the log and by what Redis remembers at its start; beginning says where that is.
+    beginning says where a partition is counted from.
     """
 
     source: Source
@@ -76,6 +84,7 @@ class Consumer:
     errors: Counter[str] = field(default_factory=Counter)
     """How often `redis` and `kafka` have failed it."""
     _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
+    _held: dict[int, Part] = field(default_factory=dict)  # from a fence to a position: not sent on their way yet
     _applying: Applying | None = None
     _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
     _watchdog: Watchdog = field(default_factory=Watchdog)
@@ -109,7 +118,7 @@ class Consumer:
                         stop.wait(pause_s * random.uniform(0.5, 1.0))
         finally:
             self.health.ended(self.clock())
-            self._settle()
+            self._release()
             self.source.close()
             self.letters.close()
         return 1 if self.stopped else 0
@@ -132,7 +141,7 @@ class Consumer:
         if batches:
             self.health.progressed(self.clock())
         else:
-            self._settle()
+            self._release()
         failure, self._failure = failure or self._failure, None
         if failure:
             raise failure
@@ -170,7 +179,7 @@ class Consumer:
         self._beyond_end = {p: since for p, since in self._beyond_end.items() if self.source.holds(p)}
         if self._looked is not None and now < self._looked + LOOK_EVERY_S:
             return
-        self._settle()
+        self._release()
         topic_id = self.source.topic_id()
         self._cure(self._watchdog.convicted(), now)
         for partition, position in list(self.source.positions.items()):
@@ -218,7 +227,15 @@ class Consumer:
         if self._applying and self._applying.partition == batch.partition:
             self._settle()
         tallies: Counter[str] = Counter()
-        for part in self.decide(batch, self._fences[batch.partition].stream_time):
+        going_on, stream_time = self._held.pop(batch.partition, None), self._fences[batch.partition].stream_time
+        if going_on:
+            stream_time = going_on.stream_time
+            self.source.goes_on(batch.partition, going_on.start)  # should this fail, all of it is read again
+        for part in self.decide(batch, stream_time, going_on):
+            if part.end == batch.end and self._may_grow(batch.partition, part):
+                self._held[batch.partition] = part
+                self.source.goes_on(batch.partition, part.end)
+                break
             self._settle()
             if batch.partition not in self.source.positions:  # what came before was refused
                 return
@@ -235,7 +252,25 @@ class Consumer:
         done = self.submit(partial(self.store.apply, partition, identity, part))
         moved = replace(fence, next_offset=part.end, stream_time=part.stream_time)
         self._applying = Applying(partition, part, moved, done)
-        self.source.applied(partition, part.end)
+        self.source.goes_on(partition, part.end)
+
+    def _may_grow(self, partition: int, part: Part) -> bool:
+        """Whether a part may wait for more: a long one costs Redis less an event, and the log holds as much again."""
+        n_waiting = (self.source.end(partition) or 0) - part.end
+        return part.has_only_counts and part.tallies.total() < MOST_HELD and n_waiting >= part.end - part.start
+
+    def _release(self) -> None:
+        """Have everything in Redis that is held or on its way; a failure is told of later."""
+        while self._held:
+            partition, part = self._held.popitem()
+            self._settle()
+            if partition in self.source.positions:
+                try:
+                    self._guarded(partition, partial(self._apply, partition, part))
+                except PASSING as cause:
+                    self._failure = cause
+                    self.source.wait(partition)
+        self._settle()
 
     def _settle(self) -> None:
         """Wait until what was sent on its way is in Redis; a failure is its own partition's, and told of later."""
@@ -280,6 +315,7 @@ class Consumer:
         Raises:
             Stopped: counting on would lose or double something.
         """
+        self._held.pop(partition, None)
         self._settle()
         fence = self.beginning.fence(partition)
         start = fence.next_offset

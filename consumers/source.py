@@ -124,13 +124,13 @@ class Source:
                 self._held.add(partition)
                 self.waiting.append(partition)
 
-    def applied(self, partition: int, end: int) -> None:
-        """Begin the partition's next span at `end`."""
+    def goes_on(self, partition: int, offset: int) -> None:
+        """Begin the partition's next span at this offset: what was before it is in good hands."""
         if partition in self._next:
-            self._next[partition] = end
+            self._next[partition] = offset
 
     def rewind(self) -> None:
-        """Read again what has not been applied."""
+        """Read again what is in nobody's hands."""
         for partition, offset in list(self._next.items()):
             self.start(partition, offset)
 

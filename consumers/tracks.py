@@ -59,7 +59,7 @@ def _is_unreadable(cause: Exception) -> bool:
 def track_consumer(source: Source, store: CounterStore, letters: Letters, accept_loss: bool = False) -> Consumer:
     """Wire the catalogue consumer from its open edges."""
 
-    def decide(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
+    def decide(batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
         return read_entries(batch.records, batch.start, batch.end)
 
     return Consumer(source, store, letters, decide, track_beginning(source, store, accept_loss))

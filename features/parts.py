@@ -96,3 +96,8 @@ class Part:
     kept: tuple[str, ...] = ()
     since: datetime | None = None
     plays: Mapping[str, Mapping[bytes, int]] = field(default_factory=dict)
+
+    @property
+    def has_only_counts(self) -> bool:
+        """Whether it adds to counters and does nothing else, so that it may go on with the span that follows."""
+        return not (self.entries or self.set_aside or self.ids or self.plays or self.kept or self.horizon)

@@ -43,13 +43,15 @@ def tally(
     known: KnownIds | None = NOTHING_KNOWN,
     witness: Witness | None = None,
     played: Plays = NOTHING_PLAYED,
+    going_on: Part | None = None,
 ) -> Iterator[Part]:
     """Count a span in parts of about most_tracks tracks, ids and events set aside, cut between records, up to `end`.
 
     known are those of ids_in(records) that are remembered at `start`, by set; None where has_ids(records) is false.
-    played is how many plays of each of pairs_in(records) have counted by `start`.
+    played is how many plays of each of pairs_in(records) have counted by `start`. The first part is going_on with what
+    comes now, where there is one: a part that has only counts, ends at `start`, and has not been applied.
     """
-    counting = _Counting(rules, start, stream_time, known, witness, played)
+    counting = _Counting(rules, start, stream_time, known, witness, played, going_on)
     for run in runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
         counting.add_run(run)
         if counting.size() >= most_tracks and run[-1].offset + 1 < end:
@@ -68,6 +70,7 @@ class _Counting:
         known: KnownIds | None,
         witness: Witness | None,
         played: Plays,
+        going_on: Part | None,
     ) -> None:
         self.rules = rules
         self.witness = witness
@@ -78,11 +81,14 @@ class _Counting:
         self.now: CountedWeek | None = None
         self.newest = rules.calendar.week_of(stream_time).first_day if stream_time else date.min
         self.horizon = self._horizon(self.newest)
-        self._begin(start)
+        self._begin(going_on or self._nothing(start))
 
-    def _begin(self, start: int) -> None:
-        self.done = Part(start, start, self.stream_time, since=self.stream_time)
-        self.buckets: dict[ChartWeek, Bucket] = {}
+    def _nothing(self, start: int) -> Part:
+        return Part(start, start, self.stream_time, since=self.stream_time)
+
+    def _begin(self, part: Part) -> None:
+        self.done = part
+        self.buckets = {self.rules.calendar.parse(bucket.week): bucket for bucket in part.buckets}
         self.oldest = self.horizon
 
     def size(self) -> int:
@@ -271,7 +277,7 @@ class _Counting:
             _name_by_text(bucket.counts)
         part.plays = self.cap.take(ChartWeek(self.horizon).name) if self.cap else {}
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
-        self._begin(end)
+        self._begin(self._nothing(end))
         return part
 
 

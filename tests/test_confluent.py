@@ -93,7 +93,7 @@ def read(source: Source, end: int) -> list[tuple[bytes | None, list[tuple[str, b
             source.start(partition, 0)
         for batch in source.poll(0.2):
             found.extend((record.value, list(record.headers)) for record in batch.records)
-            source.applied(batch.partition, batch.end)
+            source.goes_on(batch.partition, batch.end)
         return source.positions.get(0) == end
 
     wait_until(is_there, 30, f"offset {end}")

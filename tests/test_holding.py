@@ -11,6 +11,7 @@ import consumers.loop
 from consumers.loop import Consumer
 from consumers.sessions import deciding
 from features.parts import Part, SetAside
+from features.tally import tally
 from producers.publisher import NotAcknowledged
 from tests.builders import MONDAY, Record, log_of, millis, play, rules, wire
 from tests.test_loop import Cut, PowerCut, World, drain, world
@@ -61,6 +62,13 @@ def test_what_is_set_aside_does_not_wait(waiting: World, odd: bytes) -> None:
     drain(consumer)
     assert spans == [(n, n + 4) for n in range(0, 20, 4)]
     waiting.check()
+
+
+def test_what_makes_old_weeks_go_does_not_wait() -> None:
+    log = log_of([play(0), play(13)])
+    (first,) = tally(log[:1], 0, 1, None, rules())
+    (other,) = tally(log[1:], 1, 2, first.stream_time, rules())
+    assert (other.horizon, other.has_only_counts) == ("2023-W26", False)
 
 
 def test_partitions_go_on_each_by_itself(waiting: World) -> None:

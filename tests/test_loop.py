@@ -116,14 +116,17 @@ class LogSource:
                 found.append(Batch(partition, start, start + len(records), records))
         return found
 
-    def applied(self, partition: int, end: int) -> None:
-        self.next[partition] = end
+    def goes_on(self, partition: int, offset: int) -> None:
+        self.next[partition] = offset
 
     def rewind(self) -> None:
         """Nothing was read ahead."""
 
     def log_start(self, partition: int) -> int:
         return self.starts.get(partition, 0)
+
+    def end(self, partition: int) -> int:
+        return len(self.logs[partition])
 
     def committed(self, partition: int) -> int | None:
         return self.committed_offsets.get(partition)
@@ -179,7 +182,9 @@ class World:
         letters: Any = self.letters
         most_tracks, of = changes.pop("most_tracks", 5000), rules(**changes)
         consumer = session_consumer(source, store, letters, of)
-        consumer.decide = lambda batch, time: tally(batch.records, batch.start, batch.end, time, of, most_tracks)
+        consumer.decide = lambda batch, time, going_on=None: tally(
+            batch.records, batch.start, batch.end, time, of, most_tracks, going_on=going_on
+        )
         return consumer
 
     def check(self) -> None:
@@ -223,8 +228,8 @@ def a_zombie_changes_nothing(world: World) -> None:
     zombie = world.consumer()
     decide = zombie.decide
 
-    def sleep(batch: Batch, stream_time: datetime | None) -> Iterable[Part]:
-        parts = list(decide(batch, stream_time))
+    def sleep(batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
+        parts = list(decide(batch, stream_time, going_on))
         drain(world.consumer())
         return parts
 

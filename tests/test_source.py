@@ -88,7 +88,7 @@ def test_what_an_open_transaction_holds_back_is_not_readable(apache: str, prefix
 def test_a_source_that_is_rebuilt_gets_its_partitions_anew(kafka: str, topic: str, source: Source) -> None:
     send(kafka, topic, b"a", b"b")
     assert [record.value for batch in polled(source, 2) for record in batch.records] == [b"a", b"b"]
-    source.applied(0, 2)
+    source.goes_on(0, 2)
     old = source.client
     for partition in (0, 1):
         old.stop(partition)  # and nothing more comes
@@ -195,7 +195,7 @@ def test_a_span_goes_on_past_what_is_not_a_record_of_ours(apache: str, prefix: s
     with contextlib.closing(Source(config, topic, prefix, 6000, client)) as source:
         batches = polled(source, 6)
         assert [record.value for batch in batches for record in batch.records][:1] == [b"committed"]
-        source.applied(0, 6)
+        source.goes_on(0, 6)
         assert source.poll(0.5) == []
 
 

@@ -48,15 +48,25 @@ class Ledger:
         return Totals(self.counts, self.outcomes, self.aside, self.touched, self.stream_time)
 
 
-def count(records: Sequence[Record], borders: Sequence[int] = (), most_tracks: int = 5000, **changes: Any) -> Totals:
-    """Tally a log in spans that end at these offsets, under rules with these changes."""
+def count(
+    records: Sequence[Record],
+    borders: Sequence[int] = (),
+    most_tracks: int = 5000,
+    does_hold: bool = False,
+    **changes: Any,
+) -> Totals:
+    """Tally a log in spans that end at these offsets, under rules with these changes; parts go on where they may."""
     ledger, of = Ledger(), rules(**changes)
     end = max((record.offset for record in records), default=-1) + 3  # as after control records
+    held: Part | None = None
     for start, stop in itertools.pairwise([0, *sorted(borders), end]):
         span = [record for record in records if start <= record.offset < stop]
-        for part in tally(span, start, stop, ledger.stream_time, of, most_tracks):
+        stream_time = held.stream_time if held else ledger.stream_time
+        *parts, last = tally(span, start, stop, stream_time, of, most_tracks, going_on=held)
+        held = last if does_hold and last.has_only_counts and stop < end else None
+        for part in parts if held else [*parts, last]:
             ledger.apply(part)
-        assert ledger.next_offset == stop
+        assert (held.end if held else ledger.next_offset) == stop
     return ledger.totals()
 
 
@@ -224,11 +234,13 @@ LOGS = st.lists(st.tuples(st.integers(1, 3), STAMPS, ANY_VALUE), max_size=25).ma
 
 
 @settings(max_examples=400, deadline=None)
-@given(LOGS, st.lists(st.integers(0, 70), max_size=6), st.integers(1, 4), st.integers(1, 14))
-def test_borders_of_batches_change_nothing(log: list[Record], borders: list[int], most: int, weeks_kept: int) -> None:
+@given(LOGS, st.lists(st.integers(0, 70), max_size=6), st.integers(1, 4), st.integers(1, 14), st.booleans())
+def test_borders_of_batches_change_nothing(
+    log: list[Record], borders: list[int], most: int, weeks_kept: int, does_hold: bool
+) -> None:
     within = [border for border in borders if not log or border <= log[-1].offset]
     expected = recount(log, weeks_kept)
-    assert count(log, within if log else [], most, weeks_kept=weeks_kept) == expected
+    assert count(log, within if log else [], most, does_hold, weeks_kept=weeks_kept) == expected
     assert count(log, weeks_kept=weeks_kept) == expected
     n_events = sum(1 if record.value is None else len(split(record.value)) for record in log)
     assert sum(expected.outcomes[name] for name in OUTCOMES) == n_events

@@ -31,7 +31,7 @@ class Edit(NamedTuple):
 SEND = "self.letters.send(batch.partition, part.set_aside)"
 SEND_APPLIED = "self.letters.send(applying.partition, applying.part.set_aside)"
 DONE = "applying.done.result()"
-TALLY = "tally(batch.records, batch.start, batch.end, stream_time, rules, most_tracks, known, played=played)"
+TALLY = "tally(*span, rules, most_tracks, known, played=played, going_on=going_on)"
 FINISHED = "self.tallies += applying.part.tallies"
 SWALLOWED = f"try:\n        {DONE}\n    except {{}}:\n        pass"
 TALLIED_FIRST = """before, tallies = counted, Counter(counted.fence.tallies) + part.tallies
@@ -93,7 +93,7 @@ MUTANTS: dict[str, list[Edit]] = {
             consumers.sessions,
             "deciding",
             f"return {TALLY}",
-            f"*_, last = {TALLY}; return {TALLY.replace('stream_time', 'last.stream_time')}",
+            f"*_, last = {TALLY.replace('going_on)', 'None)')}; span = *span[:3], last.stream_time; return {TALLY}",
         )
     ],
     "nobody looks up what has been played": [
@@ -103,6 +103,7 @@ MUTANTS: dict[str, list[Edit]] = {
     "what is capped moves stream time": [
         Edit(_Counting, "_refused", "return CAPPED", "self._pass(event.event_time, week); return CAPPED"),
     ],
+    "a part is held whatever is in it": [Edit(Consumer, "_may_grow", "part.has_only_counts and", "")],
     "what was not applied is not read again": [Edit(Source, "rewind", "self.start(partition, offset)", "pass")],
     "the fence moves to the last record": [
         Edit(
