@@ -1,7 +1,8 @@
 """The loop of the counting consumers: poll, decide, set aside, apply, commit. It reads as the guarantee.
 
 Redis holds the counters and the offset, and both move in one step. Whatever dies or times out, the fence tells where
-to go on. While Redis applies one part, the next one is polled and decided; it is sent only when that one is in.
+to go on. While Redis applies one part, the next one is polled and decided; it is sent only when that one is in. A part
+that only counts is held while much is waiting, and goes on with what is polled next: a long one is cheap.
 """
 
 import logging
@@ -9,16 +10,15 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
 from consumers.beginning import Beginning, Stopped, beyond_end, way_out
 from consumers.client import OutOfRange
+from consumers.edges import Decide, Sink
 from consumers.health import Health
 from consumers.kafka import end_offsets
 from consumers.source import Batch, Source
@@ -26,7 +26,7 @@ from consumers.troubles import PASSING, REFUSED
 from consumers.watchdog import Watchdog
 from features.connect import StoreUnavailable
 from features.fence import Fence, counted_as
-from features.parts import Part, SetAside
+from features.parts import Part
 from features.store import CounterStore, Fenced, TopicChanged
 
 log = logging.getLogger(__name__)
@@ -36,26 +36,6 @@ JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still sh
 LOOK_EVERY_S = 5.0
 MOST_HELD = 100_000  # events, which are read again where a consumer dies
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
-
-
-class Sink(Protocol):
-    """Where events that are not counted go."""
-
-    def send(self, partition: int, set_aside: Sequence[SetAside]) -> None:
-        """Write them all, acknowledged."""
-
-    def close(self) -> None:
-        """Let go of what is open."""
-
-
-class Decide(Protocol):
-    """Turns a span into parts."""
-
-    def __call__(self, batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
-        """Decide by the log, from a stream time on, and by what Redis remembers.
-
-        The first part is going_on with it, where there is one: a part that is not in Redis yet.
-        """
 
 
 @dataclass(slots=True)
@@ -226,7 +206,6 @@ class Consumer:
         """Move one span from Kafka into Redis; its last part is still on its way when this returns."""
         if self._applying and self._applying.partition == batch.partition:
             self._settle()
-        tallies: Counter[str] = Counter()
         going_on, stream_time = self._held.pop(batch.partition, None), self._fences[batch.partition].stream_time
         if going_on:
             stream_time = going_on.stream_time
@@ -241,9 +220,6 @@ class Consumer:
                 return
             self.letters.send(batch.partition, part.set_aside)
             self._apply(batch.partition, part)
-            tallies += part.tallies
-        told = self.source.topic, batch.partition, batch.start, batch.end, dict(tallies)
-        log.debug("%s partition %d: offsets %d to %d are %s", *told, extra=self._place(batch.partition, batch.start))
 
     def _apply(self, partition: int, part: Part) -> None:
         """Send a part on its way; should it be refused, the fence tells where to go on."""
@@ -253,6 +229,8 @@ class Consumer:
         moved = replace(fence, next_offset=part.end, stream_time=part.stream_time)
         self._applying = Applying(partition, part, moved, done)
         self.source.goes_on(partition, part.end)
+        told = self.source.topic, partition, part.start, part.end, dict(part.tallies)
+        log.debug("%s partition %d: offsets %d to %d are %s", *told, extra=self._place(partition, part.start))
 
     def _may_grow(self, partition: int, part: Part) -> bool:
         """Whether a part may wait for more: a long one costs Redis less an event, and the log holds as much again."""

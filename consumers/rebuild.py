@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consumers.beginning import Stopped
+from consumers.edges import Sink
 from consumers.kafka import TopicWatch, end_offsets
 from consumers.log import PartitionLog, log_starts
-from consumers.loop import Sink
 from consumers.sessions import check_experiments, deciding, fence_settings
 from consumers.source import Batch
 from features.connect import StoreUnavailable

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from consumers.beginning import Beginning, Log, Stopped
-from consumers.loop import Consumer, Decide
+from consumers.edges import Decide
+from consumers.loop import Consumer
 from consumers.source import Batch, Source
 from features.caps import NOTHING_PLAYED, pairs_in
 from features.duplicates import has_ids, ids_in

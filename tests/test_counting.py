@@ -319,14 +319,14 @@ def test_consumers_that_come_and_go_count_every_event_once(apache_env: dict[str,
 CONSUME = ("-m", "hitparade", "consume", "sessions")
 SOON_MISSED = """
 import os
-from consumers import confluent, kafka_python
+from consumers import confluent, kafka_python, loop
 from hitparade import wiring
 from hitparade.signals import stop_on_signals
-confluent.MOST_RECORDS = kafka_python.MOST_RECORDS = 500
+confluent.MOST_RECORDS = kafka_python.MOST_RECORDS = loop.MOST_HELD = 500
 from hitparade.settings import Settings
 settings = Settings.from_env(os.environ).model_copy(update={"session_timeout_ms": 1500})
 wiring.session_consumer(settings, False).run(stop_on_signals())
-"""  # a consumer whose partitions go to the next one sooner than settings allow, and that reads in small spans
+"""  # a consumer whose partitions go to the next one sooner than settings allow; it reads in small spans, holds few
 
 
 @contextlib.contextmanager
