@@ -28,7 +28,7 @@ from producers.kafka import RECONNECT_MS, KafkaConfig, addresses
 log = logging.getLogger("kafka.librdkafka")  # as quiet as the other client
 
 AT_ONCE = 1000  # Messages are heavy: few at a time stay in the processor's cache
-MOST_RECORDS = 100_000  # of a poll, with MOST_BYTES of values
+MOST_RECORDS = 40_000  # of a poll, with MOST_BYTES of values
 MOST_BYTES = 16 * 1024 * 1024
 PATIENCE_S = 10
 NAMES = {

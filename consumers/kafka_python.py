@@ -12,9 +12,9 @@ from consumers.client import Found, OutOfRange
 from consumers.kafka import KafkaUnavailable, available, build_consumer, leave
 from producers.kafka import KafkaConfig
 
-# What is fetched at once is of one partition where much is waiting: a long span costs Redis little an event.
-MOST_BYTES = 8 * 1024 * 1024
-MOST_RECORDS = 20_000
+# What is fetched at once is of one partition where much is waiting, and polled at once: a poll takes milliseconds.
+MOST_BYTES = 4 * 1024 * 1024
+MOST_RECORDS = 32_000
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
