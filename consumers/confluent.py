@@ -9,10 +9,9 @@ from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumers.client import Found, OutOfRange
+from consumers.client import Found, OutOfRange, Record
 from consumers.kafka import (
     FETCH_WAIT_MS,
     LONGEST_CLOSE_S,
@@ -68,16 +67,6 @@ REFUSALS = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
 ELSEWHERE = KafkaError.UNKNOWN_TOPIC_OR_PART  # the source asks after the topic itself, and says more
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a record; made by C for a tenth of a microsecond."""
-
-    value: bytes | None
-    timestamp: int
-    headers: Headers
-    offset: int
-    key: bytes | None
 
 
 def translated(kafka: KafkaConfig) -> dict[str, Any]:

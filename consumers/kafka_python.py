@@ -10,6 +10,7 @@ from kafka.structs import OffsetAndMetadata
 
 from consumers.client import Found, OutOfRange
 from consumers.kafka import KafkaUnavailable, available, build_consumer, leave
+from consumers.records import decode_here
 from producers.kafka import KafkaConfig
 
 # What is fetched at once is of one partition where much is waiting, and polled at once: a poll takes milliseconds.
@@ -53,6 +54,7 @@ class KafkaPython:
             max_partition_fetch_bytes=MOST_BYTES,
             fetch_max_bytes=MOST_BYTES,
         )
+        decode_here(self.consumer)
         self._listener = _Listener(self.consumer)
         self.consumer.subscribe([topic], listener=self._listener)
         with available(kafka):  # a member that knows no partitions yet would cost one more rebalance

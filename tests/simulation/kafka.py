@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
 from kafka import TopicPartition
@@ -100,6 +100,7 @@ class Client:
 
     def __init__(self, world: World, **settings: Any) -> None:
         self.world = world
+        self._fetcher = SimpleNamespace()  # whose records are decoded elsewhere
         self.is_member = "group_id" in settings
         self.states: dict[TopicPartition, _State] = {}
         self.generation = -1

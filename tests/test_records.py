@@ -1,0 +1,151 @@
+"""Records decoded in one loop are those that kafka-python decodes call by call; the rest it keeps to itself."""
+
+import struct
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+
+from consumers.kafka_python import KafkaPython
+from consumers.records import _PartitionRecords
+from tests.builders import play
+
+AT = TopicPartition("sessions", 0)
+APPENDED = 0x08
+NONE, GZIP = 0, 1
+
+TEXTS = st.none() | st.binary(max_size=200)
+SENT = st.tuples(
+    st.integers(0, 2**41),
+    TEXTS,
+    TEXTS,
+    st.lists(st.tuples(st.text(max_size=70), TEXTS), max_size=2),
+    st.integers(0, 90),
+)
+BATCHES = st.lists(st.tuples(st.lists(SENT, min_size=1, max_size=9), st.sampled_from([NONE, GZIP])), max_size=4)
+
+
+def batch(rows: Sequence[Any], offset: int = 0, compression: int = NONE, magic: int = 2, **more: Any) -> bytes:
+    """Records of (timestamp, key, value, headers, how many before it were compacted away)."""
+    builder = MemoryRecordsBuilder(magic, compression, 1 << 20, offset=offset, **more)
+    for timestamp, key, value, headers, n_gone in rows:
+        builder.skip(n_gone)
+        builder.append(timestamp, key, value, headers)
+    builder.close()
+    return bytes(builder.buffer())
+
+
+def row(n: int, value: bytes | None = None) -> tuple[int, bytes, bytes, list[Any], int]:
+    return 1_700_000_000_000 + n, b"k", value or play(n), [], 0
+
+
+def log_of(batches: Sequence[tuple[Sequence[Any], int]]) -> bytes:
+    """One batch after the other; an older one first, where a producer has left it."""
+    found, offset = b"", 0
+    for rows, compression in batches:
+        found += batch(rows, offset, compression)
+        offset += len(rows) + sum(n_gone for *_, n_gone in rows)
+    return found
+
+
+def taken(
+    kind: Any, data: bytes | bytearray, fetch_offset: int = 0, at_once: int | None = None, **more: Any
+) -> tuple[Any, ...]:
+    """Every record, and where the next fetch begins."""
+    part = kind(fetch_offset, AT, MemoryRecords(data), **more)
+    found: list[Any] = []
+    while part:
+        found += part.take(at_once)
+    return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in found], part.next_fetch_offset
+
+
+@settings(max_examples=300, deadline=None)
+@given(BATCHES, st.integers(0, 200), st.integers(1, 9))
+def test_records_and_where_they_end_are_kafka_pythons(
+    batches: Sequence[tuple[Sequence[Any], int]], fetch_offset: int, at_once: int
+) -> None:
+    data = log_of(batches)
+    expected = taken(Fetcher.PartitionRecords, data, fetch_offset)
+    assert taken(_PartitionRecords, data, fetch_offset, at_once) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SENT, min_size=1, max_size=5))
+def test_the_time_of_the_broker_is_that_of_all_records(rows: Sequence[Any]) -> None:
+    data = bytearray(batch(rows))
+    data[22] |= APPENDED
+    unchecked: dict[str, Any] = {"check_crcs": False}
+    assert taken(_PartitionRecords, data, **unchecked) == taken(Fetcher.PartitionRecords, data, **unchecked)
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_older_formats_are_left_to_kafka_python(magic: int) -> None:
+    data = batch([row(n) for n in range(3)], magic=magic) + batch([row(9)], offset=3)
+    found, end = taken(_PartitionRecords, data, at_once=2)
+    assert ([offset for offset, *_ in found], end) == ([0, 1, 2, 3], 4)
+    assert (found, end) == taken(Fetcher.PartitionRecords, data)
+
+
+def test_a_poll_ends_with_a_batch() -> None:
+    data = batch([row(n) for n in range(3)]) + batch([row(n) for n in range(3)], 3) + batch([row(7)], 6)
+    part = _PartitionRecords(1, AT, MemoryRecords(data))
+    assert [record.offset for record in part.take(3)] == [1, 2, 3, 4, 5]
+    assert part.next_fetch_offset == 6
+    assert [record.offset for record in part.take(3)] == [6]
+    assert not part
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_what_is_corrupt_is_refused_after_what_came_before_it(checks: bool) -> None:
+    good, bad = batch([row(0), row(1)]), bytearray(batch([row(2)], 2))
+    bad[-1] ^= 0x7F  # how many headers there are
+    part = _PartitionRecords(0, AT, MemoryRecords(good + bad), check_crcs=checks)
+    assert [record.offset for record in part.take(10)] == [0, 1]
+    with pytest.raises(CorruptRecordError):
+        part.take(10)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(61, 400), st.integers(1, 255), st.integers(0, 3))
+def test_no_bytes_make_anything_but_records_or_a_corrupt_one(where: int, flip: int, n_less: int) -> None:
+    data = bytearray(batch([row(n) for n in range(3)]))
+    data[where % len(data) if where % len(data) > 60 else 61] ^= flip
+    data[57:61] = struct.pack(">i", 3 + n_less)
+    try:
+        found, _ = taken(_PartitionRecords, data, check_crcs=False)
+    except CorruptRecordError:
+        return
+    assert n_less == 0
+    assert len(found) <= 3  # an offset may have become one that was not asked for
+
+
+def test_an_aborted_transaction_is_not_given() -> None:
+    def data(producer_id: int, offset: int) -> bytes:
+        state: dict[str, Any] = {
+            "producer_id": producer_id,
+            "producer_epoch": 0,
+            "base_sequence": 0,
+            "transactional": True,
+        }
+        return batch([row(offset), row(offset + 1)], offset, **state)
+
+    class Aborted:
+        producer_id, first_offset = 7, 0
+
+    more: dict[str, Any] = {"isolation_level": 1, "aborted_transactions": [Aborted]}
+    both = data(7, 0) + data(8, 2)
+    found, end = taken(_PartitionRecords, both, **more)
+    assert ([offset for offset, *_ in found], end) == ([2, 3], 4)
+    assert (found, end) == taken(Fetcher.PartitionRecords, both, **more)
+
+
+def test_a_counting_consumer_decodes_so(kafka: str, prefix: str) -> None:
+    with closing(KafkaPython({"bootstrap_servers": kafka}, prefix, prefix, 6000)) as client:
+        assert client.consumer._fetcher.PartitionRecords is _PartitionRecords
