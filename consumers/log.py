@@ -9,6 +9,7 @@ from kafka import TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
 from consumers.kafka import KafkaUnavailable, available, build_consumer, end_offsets
+from consumers.records import decode_here
 from consumers.source import Batch
 from producers.kafka import KafkaConfig
 
@@ -20,13 +21,14 @@ class LogCut(KafkaUnavailable):
 
 
 class PartitionLog:
-    """A partition, read from `next_offset` on; no more than one poll's records are in memory."""
+    """A partition, read from `next_offset` on; no more than one poll's records are in memory, in whole batches."""
 
     def __init__(self, kafka: KafkaConfig, topic: str, partition: int, next_offset: int) -> None:
         self.kafka = kafka
         self.next_offset = next_offset
         self._at = TopicPartition(topic, partition)
         self._consumer = build_consumer(kafka)
+        decode_here(self._consumer)
         self._consumer.assign([self._at])
         self._seek(next_offset)
 

@@ -90,7 +90,7 @@ def _headers(buffer: bytes, pos: int, n_headers: int) -> tuple[Headers, int]:
         size, pos = decode_varint(buffer, pos)
         if size < 0:
             raise ValueError("a header without a name")
-        name, pos = buffer[pos : pos + size].decode(), pos + size
+        name, pos = buffer[pos : pos + size].decode(errors="replace"), pos + size  # what is no text stops nobody
         size, pos = decode_varint(buffer, pos)
         headers.append((name, buffer[pos : pos + size] if size >= 0 else None))
         pos += max(size, 0)
@@ -135,5 +135,5 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def decode_here(consumer: KafkaConsumer) -> None:
-    """Have a consumer give its records as Record, decoded here; a poll may bring a batch more than it should."""
+    """Have a consumer give records as Record, decoded here, in whole batches: a poll may bring more than it should."""
     consumer._fetcher.PartitionRecords = _PartitionRecords

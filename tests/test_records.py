@@ -14,8 +14,10 @@ from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from consumers.kafka_python import KafkaPython
+from consumers.log import PartitionLog
 from consumers.records import _PartitionRecords
 from tests.builders import play
+from tests.test_confluent import NoText
 
 AT = TopicPartition("sessions", 0)
 APPENDED = 0x08
@@ -146,6 +148,17 @@ def test_an_aborted_transaction_is_not_given() -> None:
     assert (found, end) == taken(Fetcher.PartitionRecords, both, **more)
 
 
-def test_a_counting_consumer_decodes_so(kafka: str, prefix: str) -> None:
-    with closing(KafkaPython({"bootstrap_servers": kafka}, prefix, prefix, 6000)) as client:
-        assert client.consumer._fetcher.PartitionRecords is _PartitionRecords
+def test_who_counts_and_who_reads_a_log_once_more_decode_so(kafka: str, prefix: str) -> None:
+    config = {"bootstrap_servers": kafka}
+    with closing(KafkaPython(config, prefix, prefix, 6000)) as client, PartitionLog(config, prefix, 0, 0) as log:
+        for consumer in (client.consumer, log._consumer):
+            assert consumer._fetcher.PartitionRecords is _PartitionRecords
+
+
+def test_a_header_whose_name_is_no_text_stops_nobody() -> None:
+    data = batch([(0, b"k", b"a", [("good", b"1"), (NoText("bad"), b"2")], 0), row(1, b"b")])
+    found, _ = taken(_PartitionRecords, data)
+    assert [(value, headers) for *_, value, headers in found] == [
+        (b"a", [("good", b"1"), ("\ufffd\ufffd", b"2")]),
+        (b"b", []),
+    ]
