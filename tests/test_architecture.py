@@ -28,6 +28,7 @@ MAY_KNOW = {
         "consumers/kafka.py",
         "consumers/kafka_python.py",
         "consumers/log.py",
+        "consumers/records.py",
         "consumers/group.py",
     },
     "confluent_kafka": {"consumers/confluent.py"},
