@@ -21,7 +21,7 @@ class LogCut(KafkaUnavailable):
 
 
 class PartitionLog:
-    """A partition, read from `next_offset` on; no more than one poll's records are in memory, in whole batches."""
+    """A partition, read from `next_offset` on; no more than one poll's records are in memory."""
 
     def __init__(self, kafka: KafkaConfig, topic: str, partition: int, next_offset: int) -> None:
         self.kafka = kafka

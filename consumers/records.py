@@ -4,7 +4,7 @@ Whatever is not decoding stays kafka-python's: checksums, compression, transacti
 given one record a batch, in whose place the records of that batch come out in the end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -112,21 +112,38 @@ class _Batches:
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What came of a partition."""
 
+    _rest: Sequence[Any] = ()
+    """What is left of a batch that was more than was asked for."""
+    _end = 0
+    """Where the batches end that kafka-python has given."""
+    next_fetch_offset: int
+
     def _unpack_records(self, tp: Any, records: MemoryRecords, *deserializers: Any) -> Any:
         return super()._unpack_records(tp, _Batches(records), *deserializers)
 
+    def __bool__(self) -> bool:
+        return bool(self._rest) or super().__bool__()
+
+    def drain(self) -> None:
+        """Forget what is left."""
+        self._rest = ()
+        super().drain()
+
     def take(self, n: int | None = None) -> list[Any]:
-        """Records in whole batches, n or a few more; a failure is told of when what came before it has been taken."""
-        found: list[Any] = []
+        """At most n records; a failure is told of when what came before it has been taken."""
+        found, self._rest = [*self._rest], ()
         try:
-            while (n is None or len(found) < n) and (some := super().take(1)):
+            while (n is None or len(found) < n) and super().__bool__() and (some := super().take(1)):
                 records = some[0].value if isinstance(some[0].value, list) else some  # of the formats before
                 found += self._wanted(records)
-        except Exception as cause:
+        except Exception as cause:  # whatever it is: raised by the next call
             if not found:
                 raise
             self._next_inline_exception = cause
-        return found
+        self._end = max(self._end, self.next_fetch_offset)
+        taken, self._rest = found[:n], found[n:] if n is not None else ()
+        self.next_fetch_offset = self._rest[0].offset if self._rest else self._end
+        return taken
 
     def _wanted(self, records: list[Any]) -> list[Any]:
         """Without those of the first batch that are before what was asked for."""
@@ -135,5 +152,5 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def decode_here(consumer: KafkaConsumer) -> None:
-    """Have a consumer give records as Record, decoded here, in whole batches: a poll may bring more than it should."""
+    """Have a consumer give its records as Record, decoded here."""
     consumer._fetcher.PartitionRecords = _PartitionRecords

@@ -64,7 +64,9 @@ def taken(
     part = kind(fetch_offset, AT, MemoryRecords(data), **more)
     found: list[Any] = []
     while part:
-        found += part.take(at_once)
+        some = part.take(at_once)
+        assert at_once is None or len(some) <= at_once
+        found += some
     return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in found], part.next_fetch_offset
 
 
@@ -95,12 +97,27 @@ def test_older_formats_are_left_to_kafka_python(magic: int) -> None:
     assert (found, end) == taken(Fetcher.PartitionRecords, data)
 
 
-def test_a_poll_ends_with_a_batch() -> None:
+def test_a_poll_gives_no_more_than_it_should_and_the_next_one_goes_on_from_there() -> None:
     data = batch([row(n) for n in range(3)]) + batch([row(n) for n in range(3)], 3) + batch([row(7)], 6)
-    part = _PartitionRecords(1, AT, MemoryRecords(data))
-    assert [record.offset for record in part.take(3)] == [1, 2, 3, 4, 5]
-    assert part.next_fetch_offset == 6
-    assert [record.offset for record in part.take(3)] == [6]
+    drained: list[Any] = []
+    ours, theirs = (
+        kind(1, AT, MemoryRecords(data), on_drain=drained.append)
+        for kind in (_PartitionRecords, Fetcher.PartitionRecords)
+    )
+    for n in (1, 3, 1, 1):
+        given = [record.offset for record in ours.take(n)]
+        assert len(given) == n
+        assert given == [record.offset for record in theirs.take(n)]
+        assert ours.next_fetch_offset == theirs.next_fetch_offset
+        assert ours
+    assert (ours.take(5), theirs.take(5)) == ([], [])
+    assert (bool(ours), bool(theirs), drained) == (False, False, [ours, theirs])
+
+
+def test_what_is_left_of_a_batch_goes_with_its_partition() -> None:
+    part = _PartitionRecords(0, AT, MemoryRecords(batch([row(n) for n in range(3)])))
+    part.take(1)
+    part.drain()
     assert not part
 
 

@@ -145,8 +145,7 @@ def test_a_poll_brings_a_bounded_number_of_records(
     monkeypatch.setattr("consumers.confluent.MOST_RECORDS", 20)
     monkeypatch.setattr("consumers.confluent.AT_ONCE", 10)
     monkeypatch.setattr("consumers.kafka_python.MOST_RECORDS", 20)
-    for first in range(0, 200, 10):  # which kafka-python gives in whole batches
-        send(kafka, topic, *[b"%d" % n for n in range(first, first + 10)])
+    send(kafka, topic, *[b"%d" % n for n in range(200)])
     with contextlib.closing(Source({"bootstrap_servers": kafka}, topic, topic, 6000, client)) as source:
         batches = polled(source, 1)
         assert 0 < len(batches[-1].records) <= 30
