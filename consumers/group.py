@@ -9,7 +9,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from consumers.kafka import TopicWatch, available, build_consumer, end_offsets, leave, place_of
+from consumers.kafka import TopicWatch, available, build_consumer, end_offsets, keep_joining, leave, place_of
 from producers.kafka import KafkaConfig
 
 log = logging.getLogger(__name__)
@@ -48,12 +48,14 @@ class GroupReader:
 
     def poll(self, timeout_s: float) -> Any:
         """The next record, or None."""
+        keep_joining(self._consumer)
         with available(self.kafka):
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         return next((record for records in found.values() for record in records), None)
 
     def keep_membership(self) -> None:
         """Poll without taking a record."""
+        keep_joining(self._consumer)
         with available(self.kafka):
             self._consumer.pause(*self._consumer.assignment())
             for partition, records in self._consumer.poll(timeout_ms=0).items():  # assigned in this very poll

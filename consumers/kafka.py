@@ -139,11 +139,23 @@ class TopicWatch:
             self._admin.close()
 
 
+def keep_joining(consumer: KafkaConsumer) -> None:
+    """Before each poll of a member: have a join that outlasted the last poll awaited by the next one.
+
+    By itself kafka-python 3.0 takes no more notice of one that its leader has begun because partitions came or went: it
+    stays without them and without heartbeats, is put out of its group, and never joins again.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rejoining:
+        coordinator.request_rejoin()
+
+
 def leave(consumer: KafkaConsumer) -> None:
     """Leave the group and close, after a join under way if it is finished soon: who leaves in it must time out."""
     with contextlib.suppress(KafkaError):
         deadline = time.monotonic() + longest_join_s(consumer)
         while not consumer.assignment() and time.monotonic() < deadline:
+            keep_joining(consumer)
             consumer.poll(timeout_ms=200)
     try:
         consumer.close(timeout_ms=int(LONGEST_CLOSE_S * 1000))

@@ -9,7 +9,7 @@ from kafka.errors import IllegalStateError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from consumers.client import Found, OutOfRange
-from consumers.kafka import KafkaUnavailable, available, build_consumer, leave
+from consumers.kafka import KafkaUnavailable, available, build_consumer, keep_joining, leave
 from consumers.records import decode_here
 from producers.kafka import KafkaConfig
 
@@ -62,6 +62,7 @@ class KafkaPython:
 
     def poll(self, timeout_s: float) -> Found:
         """What came of each partition that is read."""
+        keep_joining(self.consumer)
         try:
             with available(self.kafka):
                 found = self.consumer.poll(timeout_ms=int(timeout_s * 1000))

@@ -221,12 +221,10 @@ def test_records_deleted_before_they_were_counted_are_refused_or_tallied(apache_
 
 @pytest.mark.parametrize("seen", ["missing", "at once"])
 def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
-    request: pytest.FixtureRequest, apache_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, seen: str
+    apache_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, seen: str
 ) -> None:
     settings = Settings.from_env(apache_env)
     if seen == "missing":  # then the group gets its partitions anew, whatever is known of the topic's id
-        if settings.kafka_client == "kafka-python":
-            request.applymarker(pytest.mark.xfail(reason="README's gap: a join without a topic may never end"))
         monkeypatch.setattr("consumers.kafka.TOPIC_CHECK_S", 3600)
     topic = settings.topics.sessions
     send(settings, [play(track=f"t{n}") for n in range(10)])

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -150,6 +151,31 @@ def test_a_poll_brings_a_bounded_number_of_records(
         batches = polled(source, 1)
         assert 0 < len(batches[-1].records) <= 30
         assert all(len(batch.records) <= 30 for batch in polled(source, 200))
+
+
+def test_a_join_for_more_partitions_that_outlasts_a_poll_is_finished(apache: str, prefix: str) -> None:
+    config = {"bootstrap_servers": apache}
+    ensure_topics(config, [TopicSpec(prefix, 1, {})], -1)
+    with contextlib.closing(Source(config, prefix, prefix, 6000)) as source:
+
+        def holds(partition: int) -> bool:
+            source.poll(0.2)
+            return source.holds(partition)
+
+        wait_until(lambda: holds(0), 20, "the first partition")
+        client: Any = source.client
+        coordinator = client.consumer._coordinator
+        join = coordinator._do_join_and_sync_async
+
+        async def slowly() -> Any:
+            answer = await join()
+            await coordinator._net.sleep(0.3)
+            return answer
+
+        coordinator._do_join_and_sync_async = slowly
+        with contextlib.closing(KafkaAdminClient(**config)) as admin:
+            admin.create_partitions({prefix: 2})
+        wait_until(lambda: holds(1), 20, "the other one")
 
 
 def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str, source: Source) -> None:

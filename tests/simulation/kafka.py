@@ -101,6 +101,7 @@ class Client:
     def __init__(self, world: World, **settings: Any) -> None:
         self.world = world
         self._fetcher = SimpleNamespace()  # whose records are decoded elsewhere
+        self._coordinator = SimpleNamespace(rejoining=False)
         self.is_member = "group_id" in settings
         self.states: dict[TopicPartition, _State] = {}
         self.generation = -1
