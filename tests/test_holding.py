@@ -1,16 +1,19 @@
 """Parts that go on with the next batch while much is waiting: fewer steps of Redis, and the same counters."""
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 import consumers.loop
-from consumers.loop import Consumer
+from consumers.kafka import KafkaUnavailable
+from consumers.loop import LOOK_EVERY_S, Consumer
 from consumers.sessions import deciding
-from features.parts import Part, SetAside
+from features.parts import CatalogueEntry, Part, SetAside
 from features.tally import tally
 from producers.publisher import NotAcknowledged
 from tests.builders import MONDAY, Record, log_of, millis, play, rules, wire
@@ -61,6 +64,58 @@ def test_what_is_set_aside_does_not_wait(waiting: World, odd: bytes) -> None:
     spans = spans_of(consumer := waiting.consumer())
     drain(consumer)
     assert spans == [(n, n + 4) for n in range(0, 20, 4)]
+    waiting.check()
+
+
+ALSO: dict[str, Any] = {
+    "horizon": "2023-W24",
+    "entries": [CatalogueEntry("a", 0, 0, "{}")],
+    "set_aside": [SetAside("late", "late", 0, 0, None, None)],
+    "ids": {"1h:0": [b"0123456789abcdef"]},
+    "kept": ("1h:0", "1h:-1"),
+    "plays": {"2023-W24": {b"0123456789abcdef": 1}},
+}
+
+
+@pytest.mark.parametrize("name", ALSO)
+def test_a_part_that_does_anything_but_count_does_not_wait(name: str) -> None:
+    assert Part(0, 1, MONDAY).has_only_counts
+    assert not Part(0, 1, MONDAY, **{name: ALSO[name]}).has_only_counts
+
+
+def test_stream_time_does_not_go_back_with_a_batch_of_earlier_events(waiting: World) -> None:
+    waiting.logs = {0: log_of([play((40 - n) / 100) for n in range(40)])}
+    drain(waiting.consumer())
+    waiting.check()
+
+
+def test_what_is_held_is_in_redis_before_its_fence_is_looked_at(waiting: World) -> None:
+    consumer, ticks = waiting.consumer(), itertools.count(0, 2 * int(LOOK_EVERY_S))
+    consumer.clock = lambda: float(next(ticks))
+    drain(consumer)
+    assert consumer.n_fenced == 0
+    waiting.check()
+
+
+def test_what_is_held_is_read_again_where_it_cannot_be_sent(waiting: World) -> None:
+    consumer = waiting.consumer()
+    consumer.source.end = lambda partition: 1000  # type: ignore[method-assign]
+    while consumer.step():  # all of it is held, or in Redis: the next poll brings nothing
+        if consumer._held.get(0) and consumer._held[0].end == len(PLAYS):
+            break
+    answers = [KafkaUnavailable("away")]
+    topic_id = consumer.source.topic_id
+
+    def away_once() -> str:
+        if answers:
+            raise answers.pop()
+        return topic_id()
+
+    consumer.source.topic_id = away_once  # type: ignore[method-assign]
+    with pytest.raises(KafkaUnavailable):
+        consumer.step()
+    drain(consumer)
+    assert consumer.n_fenced == 0
     waiting.check()
 
 
