@@ -40,7 +40,7 @@ class _Whole(msgspec.Struct, frozen=True):
 
 
 class _Batch(DefaultRecordBatch):  # type: ignore[misc]
-    """A batch whose records are not control records."""
+    """A batch; kafka-python does not iterate over one of control records, it looks at the next one alone."""
 
     def __iter__(self) -> Iterator[_Whole]:
         self._maybe_uncompress()
@@ -106,7 +106,7 @@ class _Batches:
     def next_batch(self) -> Any:
         """The next one; None at the end."""
         batch = self._records.next_batch()
-        return batch if batch is None or batch.magic < 2 or batch.is_control_batch else _Batch(batch._buffer)
+        return batch if batch is None or batch.magic < 2 else _Batch(batch._buffer)
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]

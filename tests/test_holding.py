@@ -84,7 +84,7 @@ def test_a_part_that_does_anything_but_count_does_not_wait(name: str) -> None:
 
 
 def test_stream_time_does_not_go_back_with_a_batch_of_earlier_events(waiting: World) -> None:
-    waiting.logs = {0: log_of([play((40 - n) / 100) for n in range(40)])}
+    waiting.logs = {0: log_of([play(weeks) for weeks in (0, 0.5, 0.1) for _ in range(4)] + [play(0.1)] * 28)}
     drain(waiting.consumer())
     waiting.check()
 

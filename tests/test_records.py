@@ -20,7 +20,7 @@ from tests.builders import play
 from tests.test_confluent import NoText
 
 AT = TopicPartition("sessions", 0)
-APPENDED = 0x08
+APPENDED, CONTROL = 0x08, 0x20
 NONE, GZIP = 0, 1
 
 TEXTS = st.none() | st.binary(max_size=200)
@@ -131,6 +131,13 @@ def test_what_is_corrupt_is_refused_after_what_came_before_it(checks: bool) -> N
         part.take(10)
 
 
+def test_a_record_that_is_not_as_long_as_it_says_is_corrupt() -> None:
+    data = bytearray(batch([row(0)]))
+    data[61] ^= 2
+    with pytest.raises(CorruptRecordError, match="was to end at byte"):
+        taken(_PartitionRecords, data, check_crcs=False)
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.integers(61, 400), st.integers(1, 255), st.integers(0, 3))
 def test_no_bytes_make_anything_but_records_or_a_corrupt_one(where: int, flip: int, n_less: int) -> None:
@@ -146,23 +153,19 @@ def test_no_bytes_make_anything_but_records_or_a_corrupt_one(where: int, flip: i
 
 
 def test_an_aborted_transaction_is_not_given() -> None:
-    def data(producer_id: int, offset: int) -> bytes:
-        state: dict[str, Any] = {
-            "producer_id": producer_id,
-            "producer_epoch": 0,
-            "base_sequence": 0,
-            "transactional": True,
-        }
-        return batch([row(offset), row(offset + 1)], offset, **state)
+    def data(producer_id: int, *rows: Any, offset: int) -> bytes:
+        return batch(rows, offset, producer_id=producer_id, producer_epoch=0, base_sequence=0, transactional=True)
 
     class Aborted:
         producer_id, first_offset = 7, 0
 
-    more: dict[str, Any] = {"isolation_level": 1, "aborted_transactions": [Aborted]}
-    both = data(7, 0) + data(8, 2)
-    found, end = taken(_PartitionRecords, both, **more)
-    assert ([offset for offset, *_ in found], end) == ([2, 3], 4)
-    assert (found, end) == taken(Fetcher.PartitionRecords, both, **more)
+    marker = bytearray(data(7, (0, b"\0\0\0\0", b"\0\0\0\0\0\0", [], 0), offset=3))  # of the kind that aborts
+    marker[22] |= CONTROL
+    log = data(7, row(0), row(1), offset=0) + data(8, row(2), offset=2) + marker + data(7, row(4), offset=4)
+    more: dict[str, Any] = {"isolation_level": 1, "aborted_transactions": [Aborted], "check_crcs": False}
+    found, end = taken(_PartitionRecords, log, **more)
+    assert ([offset for offset, *_ in found], end) == ([2, 4], 5)
+    assert (found, end) == taken(Fetcher.PartitionRecords, log, **more)
 
 
 def test_who_counts_and_who_reads_a_log_once_more_decode_so(kafka: str, prefix: str) -> None:
