@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError, TopicAuthorizationFailedError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
 from producers import kafka as sending
 from producers.kafka import CLIENT, RECONNECT_MS, KafkaConfig, accepted, addresses
@@ -66,7 +67,21 @@ def build_consumer(kafka: KafkaConfig, **overrides: Any) -> KafkaConsumer:
         "reconnect_backoff_max_ms": RECONNECT_MS,
     }
     with available(kafka):
-        return KafkaConsumer(**{**settings, **kafka, **overrides})
+        consumer = KafkaConsumer(**{**settings, **kafka, **overrides})
+    consumer._net.run = partial(_without_traceback, consumer._net.run)
+    return consumer
+
+
+def _without_traceback(run: Callable[..., Any], *call: Any) -> Any:
+    """A call of kafka-python's, of which nothing stays if it times out.
+
+    It keeps the exception where a frame of its traceback refers to it: a ring that lasts until the garbage collector
+    comes by, and holds what the poll has waited for and got, megabytes of records, every time a heartbeat is due.
+    """
+    try:
+        return run(*call)
+    except KafkaTimeoutError as cause:
+        raise cause.with_traceback(None) from cause.__cause__
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """What a source promises, with each client on each broker; and what the watchdog rests on."""
 
 import contextlib
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from consumers.client import OpenClient, OutOfRange
 from consumers.confluent import Confluent
@@ -176,6 +178,32 @@ def test_a_join_for_more_partitions_that_outlasts_a_poll_is_finished(apache: str
         with contextlib.closing(KafkaAdminClient(**config)) as admin:
             admin.create_partitions({prefix: 2})
         wait_until(lambda: holds(1), 20, "the other one")
+
+
+def test_nothing_stays_of_a_poll_that_timed_out(kafka: str, topic: str) -> None:
+    """It would be with the answers that it waited for, megabytes, until the garbage collector comes by."""
+    with contextlib.closing(KafkaPython({"bootstrap_servers": kafka}, topic, topic, 6000)) as client:
+
+        def times_out() -> bool:
+            """A fetch waits for longer than that."""
+            client.poll(0.02)
+            for _, partition in client.changes():
+                client.start(partition, 0)
+            return bool(client.consumer._fetcher._fetch_futures)
+
+        wait_until(times_out, 20, "a fetch that is waited for")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                times_out()
+            wait_until(lambda: left() <= 1, 5, "all but the last one")
+        finally:
+            gc.enable()
+
+
+def left() -> int:
+    return sum(isinstance(one, KafkaTimeoutError) for one in gc.get_objects())
 
 
 def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str, source: Source) -> None:
