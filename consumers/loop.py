@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0
-MOST_HELD = 100_000  # events, which are read again where a consumer dies
+MOST_HELD = 100_000  # events of a part, which are read again where a consumer dies
+MOST_SIZE = 100_000  # of all parts that are held: 30 MB
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
 
@@ -118,6 +119,7 @@ class Consumer:
         for batch in batches:
             with self.timing():
                 self._guarded(batch.partition, partial(self.drain, batch))
+                self._make_room()
         if batches:
             self.health.progressed(self.clock())
         else:
@@ -237,18 +239,27 @@ class Consumer:
         n_waiting = (self.source.end(partition) or 0) - part.end
         return part.has_only_counts and part.tallies.total() < MOST_HELD and n_waiting >= part.end - part.start
 
+    def _make_room(self) -> None:
+        """Send the longest that are held, one after another, while all together are too large."""
+        while sum([part.size for part in self._held.values()]) > MOST_SIZE:
+            self._send(max(self._held, key=lambda partition: self._held[partition].tallies.total()))
+
     def _release(self) -> None:
         """Have everything in Redis that is held or on its way; a failure is told of later."""
         while self._held:
-            partition, part = self._held.popitem()
-            self._settle()
-            if partition in self.source.positions:
-                try:
-                    self._guarded(partition, partial(self._apply, partition, part))
-                except PASSING as cause:
-                    self._failure = cause
-                    self.source.wait(partition)
+            self._send(next(iter(self._held)))
         self._settle()
+
+    def _send(self, partition: int) -> None:
+        """Send what is held of a partition on its way; a failure is told of later."""
+        part = self._held.pop(partition)
+        self._settle()
+        if partition in self.source.positions:
+            try:
+                self._guarded(partition, partial(self._apply, partition, part))
+            except PASSING as cause:
+                self._failure = cause
+                self.source.wait(partition)
 
     def _settle(self) -> None:
         """Wait until what was sent on its way is in Redis; a failure is its own partition's, and told of later."""

@@ -98,6 +98,11 @@ class Part:
     plays: Mapping[str, Mapping[bytes, int]] = field(default_factory=dict)
 
     @property
+    def size(self) -> int:
+        """How much it remembers: tracks by week, and their listeners, where these are looked at."""
+        return sum([len(one.counts) + sum(map(len, one.listeners.values())) for one in self.buckets])
+
+    @property
     def has_only_counts(self) -> bool:
         """Whether it adds to counters and does nothing else, so that it may go on with the span that follows."""
         return not (self.entries or self.set_aside or self.ids or self.plays or self.kept or self.horizon)

@@ -13,7 +13,7 @@ import consumers.loop
 from consumers.kafka import KafkaUnavailable
 from consumers.loop import LOOK_EVERY_S, Consumer
 from consumers.sessions import deciding
-from features.parts import CatalogueEntry, Part, SetAside
+from features.parts import Bucket, CatalogueEntry, Part, SetAside
 from features.tally import tally
 from producers.publisher import NotAcknowledged
 from tests.builders import MONDAY, Record, log_of, millis, play, rules, wire
@@ -56,6 +56,36 @@ def test_a_part_holds_not_much_more_than_may_be_read_again(waiting: World, monke
     spans = spans_of(consumer := waiting.consumer())
     drain(consumer)
     assert spans == [(0, 4), (4, 16), (16, 28), (28, 36), (36, 40)]
+
+
+def test_all_parts_together_hold_no_more_than_they_may_and_the_longest_goes_first(
+    waiting: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers.loop, "MOST_SIZE", 15)
+    waiting.logs = {0: PLAYS, 1: PLAYS, 2: PLAYS}  # of seven tracks each
+    consumer = waiting.consumer()
+    sent, apply = list[tuple[int, list[int]]](), consumer.store.apply
+
+    def spy(partition: int, topic_id: str, part: Part) -> None:
+        sent.append((part.end - part.start, [held.end - held.start for held in consumer._held.values()]))
+        apply(partition, topic_id, part)
+
+    consumer.store.apply = spy  # type: ignore[method-assign]
+    sizes = []
+    while consumer.step():
+        sizes.append(sum(part.size for part in consumer._held.values()))
+    assert 0 < max(sizes) <= 15
+    assert all(length >= max(held) for length, held in sent[3:11])  # what comes then is the logs' end
+    assert {length for length, _ in sent[3:11]} == {8, 12}
+    waiting.check()
+
+
+def test_what_is_remembered_are_tracks_by_week_and_their_listeners() -> None:
+    weeks = [
+        Bucket(week, (), "", {"a": [1], "b": [1]}, listeners={"a": {"u1", "u2"}, "b": {"u1"}})
+        for week in ("2023-W24", "2023-W25")
+    ]
+    assert Part(0, 1, MONDAY, buckets=weeks).size == 2 * (2 + 3)
 
 
 @pytest.mark.parametrize("odd", [b"x", play(-20)], ids=["dead", "late"])
