@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
-from typing import Annotated, Any, NamedTuple, TypeVar
+from itertools import chain
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -108,21 +109,30 @@ def _decode_at_once(value: bytes) -> list[RawEvent | BadRecord]:
     return events if _n_brackets(value) - len(events) < MOST_DEPTH else []
 
 
-def decode_plain(values: Sequence[bytes | None]) -> list[PlainEvent | list[PlainEvent]] | None:
-    """What each Kafka value holds, where all of it is plain; None where any needs the care of decode().
+Plain = Sequence[PlainEvent | list[PlainEvent]]
+
+
+def decode_plain(values: Sequence[bytes | None]) -> tuple[Plain, Sequence[PlainEvent]] | None:
+    """What each Kafka value holds, and all events, where all are plain; None where any needs the care of decode().
 
     A plain event is one that decode() and parse() read just so, once its kind is known and what it must have is there.
     """
+    given = cast(Sequence[bytes], values)  # None is refused, as it must be
     try:
-        found = [_decode_plain(value) for value in values]  # type: ignore[arg-type]  # None is refused, as it must be
-        joined = b"".join(values)  # type: ignore[arg-type]
+        found = [_decode_plain(value) for value in given]
+        joined = b"".join(given)
         _check_utf8(joined)  # of values that are JSON, so that no character can begin in one and end in the next
     except (*_REFUSED, TypeError):
         return None
-    n_needed = sum([1 if type(some) is PlainEvent else 1 + len(some) for some in found])
-    if _n_brackets(joined) > n_needed and any(_n_brackets(value) > MOST_DEPTH for value in values if value):
+    arrays = [some for some in found if type(some) is list]
+    if not all(arrays):  # an empty one is dead
         return None
-    return found if all(found) else None  # an empty array is dead
+    events = list(chain.from_iterable([some if type(some) is list else [some] for some in found])) if arrays else found
+    may_be_deep = max(map(len, given), default=0) > 2 * MOST_DEPTH  # what is opened is closed
+    if may_be_deep and _n_brackets(joined) > len(events) + len(arrays):
+        if any(_n_brackets(value) > MOST_DEPTH for value in given):
+            return None
+    return found, events
 
 
 def elements(value: bytes) -> list[bytes]:

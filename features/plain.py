@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from itertools import accumulate
 from typing import cast
 
-from features.events import EXPOSURE, IGNORED, KINDS, PlainEvent, decode_plain
+from features.events import EXPOSURE, IGNORED, KINDS, Plain, PlainEvent, decode_plain
 from features.parts import LogRecord
 
 KNOWN = KINDS.keys() | IGNORED
@@ -22,7 +22,7 @@ class PlainRun:
     """
 
     records: Sequence[LogRecord]
-    found: Sequence[PlainEvent | list[PlainEvent]]
+    found: Plain
     events: Sequence[PlainEvent]
     times: Sequence[datetime]
     first: datetime
@@ -66,15 +66,10 @@ def plain_run(records: Sequence[LogRecord], zone: tzinfo, exposures: bool = Fals
 
     Where exposures are looked at, one is not plain.
     """
-    found = decode_plain([record.value for record in records])
-    if found is None:
+    decoded = decode_plain([record.value for record in records])
+    if decoded is None:
         return None
-    everything: list[PlainEvent] = []
-    for some in found:
-        if isinstance(some, list):
-            everything += some
-        else:
-            everything.append(some)
+    found, everything = decoded
     kinds = {event.event_type for event in everything}
     if not kinds <= KNOWN or (exposures and EXPOSURE in kinds):
         return None

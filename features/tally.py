@@ -16,7 +16,7 @@ from features.events import KINDS, BadRecord, Exposure, Kind, RawEvent, SessionE
 from features.fence import CAPPED, DUPLICATE, EXPOSURE
 from features.parts import Bucket, LogRecord, Part, SetAside
 from features.plain import RUN_BYTES, PlainRun, plain_run, runs
-from features.rules import N_KINDS, CountedWeek, Rules
+from features.rules import N_KINDS, CountedWeek, Places, Rules
 from features.weeks import ChartWeek
 
 MOST_TRACKS = 25_000  # in one atomic step: 40 ms of Redis' time
@@ -135,10 +135,7 @@ class _Counting:
         has_last = run.last < week.end and len(events) == len(found)
         self._pass(run.last if has_last else max(time for _, time in run.timed(events)), week)
         bucket = self._bucket(week)
-        counts: dict[Any, list[int]] = bucket.counts
-        place_of: dict[Any, int] = week.places
-        for event in events:
-            counts[event.track_id][place_of[event.user_id] + KINDS[event.event_type]] += 1
+        _count(events, bucket.counts, week.places)
         bucket.touched = run.offset_after(events[-1])
         if self.witness:
             for event, time in run.timed(events):
@@ -279,6 +276,19 @@ class _Counting:
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
         self._begin(self._nothing(end))
         return part
+
+
+def _count(events: Sequence[Any], counts: dict[Any, list[int]], places: Places) -> None:
+    """Add plain events to the counts of their tracks."""
+    known: dict[Any, int] = places.known
+    rest = iter(events)
+    while True:
+        try:
+            for event in rest:
+                counts[event.track_id][known[event.user_id] + KINDS[event.event_type]] += 1
+            return
+        except KeyError:  # of a user who is not known yet
+            counts[event.track_id][places[event.user_id] + KINDS[event.event_type]] += 1
 
 
 def _name_by_text(counts: dict[Any, list[int]]) -> None:
