@@ -21,8 +21,10 @@ def row_of(name: str, n_events: int, runs: Sequence[Measured]) -> Row:
         "rss_mib": round(max(run.rss_mib for run in runs)),
         "exact": None if None in exact else all(exact),
     }
-    stores = [run.store_mib for run in runs if run.store_mib is not None]
-    return row | ({"redis_mib": round(max(stores))} if stores else {})
+    sizes = [run.store_mib for run in runs if run.store_mib is not None]
+    times = [run.store_us_per_event for run in runs if run.store_us_per_event is not None]
+    stores = {"redis_us_per_event": round(median(times), 2), "redis_mib": round(max(sizes))} if sizes else {}
+    return row | stores
 
 
 def failed_row(name: str, n_events: int, reason: str) -> Row:

@@ -73,10 +73,11 @@ How: Apache Kafka on the same machine, 4 partitions, single events of 134 bytes 
 partition. Four weeks in near order, one event in fifty late by hours or days; 100,000 tracks and 50,000 users, drawn
 alike: no track is popular, so that hardly anything adds up within a batch, which is the hardest for us. Slow peers
 count fewer events. The clock runs from the first look (one in 50 ms) that finds a tenth of the events counted, when all
-have started, joined and warmed up, to the first that finds all of them. Counted is what is in the peer's own state:
-ours is in Redis with its append-only file by then, theirs may still wait to be committed. CPU is user and system time
-of the peer's processes (ours: consumers and Redis) between the two; the broker's is nobody's. Then the counters are
-compared, one by one, with those of a plain loop over the events.
+have started, joined and warmed up, to the first that finds eight tenths: not to the end, where what was read before the
+clock ran would count as well. Counted is what is in the peer's own state: ours is in Redis with its append-only file by
+then, theirs may still wait to be committed. CPU is user and system time of the peer's processes (ours: consumers and
+Redis) between the two; the broker's is nobody's. When all is counted, the counters are compared, one by one, with those
+of a plain loop over the events.
 """
 
 
