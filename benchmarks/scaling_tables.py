@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.kept import LATEST, RESULTS
 from hitparade.arguments import Client
 from hitparade.capacity import Capacity, Costs, Load, capacity
-from hitparade.sizing import duration, size
+from hitparade.sizing import cores, duration, size
 
 COUNTING = (
     "count-kafka-python-single",
@@ -16,7 +16,7 @@ COUNTING = (
     "count-confluent-arrays",
 )
 FIELDS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(COUNTING, ("events_per_s", "cpu_us_per_event", "rss_mib")),
+    **dict.fromkeys(COUNTING, ("events_per_s", "cpu_us_per_event", "redis_us_per_event", "rss_mib")),
     "lines:tracks": ("redis_us_per_event",),
     "lines:redis-bytes": ("bytes_per_track_week", "groups"),
     "lines:catalogue-bytes": ("bytes_per_track",),
@@ -25,6 +25,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 """What the calculator needs: fields by row."""
 SCORING = {"weekly:million": "seconds", "forecast:neural-scoring": "with_reading_cpu_s"}
 """The field with the seconds; the first row that there is counts."""
+TARGETS = ("lines", "scale", "weekly", "latency", "recovery")
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent-kafka")
 EVENTS_PER_S, TRACKS = (10_000, 100_000, 1_000_000), (1_000_000, 10_000_000, 100_000_000)
 Rows = Mapping[str, Mapping[str, Any]]
@@ -79,14 +80,14 @@ def costs_table(rows: Rows) -> str:
     ]
     lines += [
         [
-            f"its processor time, Redis' too, {name.removeprefix('count-')}",
-            f"{found[name]['cpu_us_per_event']:.2f} µs",
+            f"its processor time, and of that Redis', {name.removeprefix('count-')}",
+            f"{found[name]['cpu_us_per_event']:.2f} µs, {found[name]['redis_us_per_event']:.2f} µs",
             f"`{name}`",
         ]
         for name in COUNTING
     ]
     for text, name, field, unit in (
-        ("of that, Redis, a million tracks", "lines:tracks", "redis_us_per_event", "{:.2f} µs"),
+        ("Redis' of an event, a million tracks", "lines:tracks", "redis_us_per_event", "{:.2f} µs"),
         ("a track and week in Redis, two groups", "lines:redis-bytes", "bytes_per_track_week", "{:.1f} bytes"),
         ("a track of the catalogue in Redis", "lines:catalogue-bytes", "bytes_per_track", "{:.0f} bytes"),
         ("an event in the log, alone", "lines:log-bytes", "single", "{:.0f} bytes"),
@@ -139,6 +140,18 @@ def consumers_table(rows: Rows) -> str:
     )
 
 
+def scale_table(rows: Rows) -> str:
+    found = [row for name, row in rows.items() if name.startswith("scale:")]
+    if not found:
+        _row(rows, "scale:consumers-1")
+    parts = ("cpu_us_per_event", "apart_cpu_us_per_event", "redis_us_per_event", "brokers_us_per_event")
+    lines = [
+        [str(row["consumers"]), f"{row['events_per_s']:,}", *(f"{row[part]:.2f} µs" for part in parts)] for row in found
+    ]
+    head = ("all consumers' time, an event", "the same, if they share nothing", "Redis'", "the brokers'")
+    return table(("consumers", "events/s", *head), lines)
+
+
 def latency_table(rows: Rows) -> str:
     found = [row for name, row in rows.items() if name.startswith("latency:")]
     if not found:
@@ -158,7 +171,7 @@ def latency_table(rows: Rows) -> str:
 
 def targets_table(rows: Rows) -> str:
     """Every target of the benchmarks that this page is about, held or not."""
-    found = [row for name, row in rows.items() if name.partition(":")[0] in ("lines", "latency", "recovery")]
+    found = [row for name, row in rows.items() if name.partition(":")[0] in TARGETS]
     lines = [
         [f"`{row['name']}`", row["target"], "yes" if row["holds"] else "**no**"] for row in found if row.get("target")
     ]
@@ -188,7 +201,7 @@ def load_table(rows: Rows) -> str:
                 found = _capacity(rows, Load(events_per_s, TRACKS[0], array=array, client=client))
                 lines.append([
                     f"{events_per_s:,}", client, str(array), f"{found.consumers}", f"{found.partitions}",
-                    f"{found.consumer_cores:.1f} + {found.redis_cores:.1f}", size(found.consumers_mib * 2**20),
+                    f"{cores(found.consumer_cores)} + {cores(found.redis_cores)}", size(found.consumers_mib * 2**20),
                     size(found.log_bytes_per_day), size(found.log_bytes), duration(found.recount_days * 86_400),
                 ])  # fmt: skip
     return table(
@@ -234,6 +247,7 @@ BLOCKS: Mapping[str, Callable[[Rows], str]] = {
     "lines": lines_table,
     "memory": memory_table,
     "consumers": consumers_table,
+    "scale": scale_table,
     "latency": latency_table,
     "recovery": recovery_table,
     "targets": targets_table,

@@ -70,12 +70,13 @@ def measured() -> Costs:
 def capacity(load: Load, costs: Costs) -> Capacity:
     """What the load needs.
 
-    An event costs what one in an array does, and its share of the record; every track is played every week.
+    An event costs what one in an array does, and its share of the record; every track is played every week. Redis'
+    time is that of a million tracks, of which hardly any occurs twice in a step.
     """
     single, arrays = (costs[f"{ROWS[load.client]}-{form}"] for form in ("single", "arrays"))
     rate = 1 / _of_array(1 / single["events_per_s"], 1 / arrays["events_per_s"], load.array)
     redis_us = costs["lines:tracks"]["redis_us_per_event"]
-    cpu_us = _of_array(single["cpu_us_per_event"], arrays["cpu_us_per_event"], load.array)
+    consumer_us = _of_array(_consumer_us(single), _consumer_us(arrays), load.array)
     consumers = _whole(load.events_per_s / (rate * HEADROOM))
     redis_cores = load.events_per_s * redis_us / 1e6
     redis_bytes = load.tracks * bytes_per_track(load, costs)
@@ -94,7 +95,7 @@ def capacity(load: Load, costs: Costs) -> Capacity:
     return Capacity(
         consumers,
         max(LEAST_PARTITIONS, 2 * consumers, redis_nodes),  # twice: consumers can be doubled, and no more than these
-        load.events_per_s * max(cpu_us - redis_us, 0) / 1e6,
+        load.events_per_s * consumer_us / 1e6,
         consumers * max(single["rss_mib"], arrays["rss_mib"]),
         redis_nodes,
         redis_cores,
@@ -111,6 +112,11 @@ def capacity(load: Load, costs: Costs) -> Capacity:
 def _whole(strain: float) -> int:
     """So many are needed: at least one, and none for the last bits of a division."""
     return max(1, math.ceil(round(strain, 6)))
+
+
+def _consumer_us(row: Mapping[str, float]) -> float:
+    """What an event costs the consumer alone: the row's processor time is Redis' too."""
+    return row["cpu_us_per_event"] - row["redis_us_per_event"]
 
 
 def _of_array(single: float, arrays: float, array: int) -> float:

@@ -42,10 +42,10 @@ def rows(load: Load, found: Capacity) -> Iterator[tuple[str, str, str]]:
     """What people read: a thing, how much of it, and how that comes about."""
     yield "consumers", f"{found.consumers:,}", "each at half of what was measured"
     yield "partitions", f"{found.partitions:,}", "two a consumer, so that consumers can be doubled"
-    yield "consumers' cores in use", f"{found.consumer_cores:,.1f}", "plan twice as many"
+    yield "consumers' cores in use", cores(found.consumer_cores), "plan twice as many"
     yield "consumers' memory", size(found.consumers_mib * 2**20), "all together"
     yield "Redis nodes", f"{found.redis_nodes:,}", "16 GiB and half a core each"
-    yield "Redis' cores in use", f"{found.redis_cores:,.1f}", "plan twice as many"
+    yield "Redis' cores in use", cores(found.redis_cores), "plan twice as many"
     yield "Redis' memory", size(found.redis_bytes), "every track in every week, the catalogue, a reader's copy"
     yield "log a day", size(found.log_bytes_per_day), "uncompressed, of one replica"
     yield "log kept", size(found.log_bytes), f"{load.weeks_kept + LOG_WEEKS_MORE} weeks, of one replica"
@@ -68,6 +68,15 @@ def size(n_bytes: float) -> str:
     while n_bytes >= 1000 and power < len(UNITS) - 1:
         n_bytes, power = n_bytes / 1024, power + 1
     return f"{_short(n_bytes)} {UNITS[power]}"
+
+
+def cores(number: float) -> str:
+    """Cores as people write them.
+
+    >>> cores(0.018), cores(0.3), cores(12.34)
+    ('0.02', '0.30', '12.3')
+    """
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2f}"
 
 
 def duration(seconds: float) -> str:
