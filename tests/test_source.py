@@ -203,7 +203,7 @@ def test_nothing_stays_of_a_poll_that_timed_out(kafka: str, topic: str) -> None:
 
 
 def left() -> int:
-    return sum(isinstance(one, KafkaTimeoutError) for one in gc.get_objects())
+    return sum(type(one) is KafkaTimeoutError for one in gc.get_objects())
 
 
 def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str, source: Source) -> None:

@@ -102,6 +102,7 @@ class Client:
         self.world = world
         self._fetcher = SimpleNamespace()  # whose records are decoded elsewhere
         self._coordinator = SimpleNamespace(rejoining=False)
+        self._net = SimpleNamespace(run=None)  # by which no call goes
         self.is_member = "group_id" in settings
         self.states: dict[TopicPartition, _State] = {}
         self.generation = -1
