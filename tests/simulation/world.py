@@ -32,6 +32,7 @@ from tests.simulation.kafka import Admin, Client, Cluster, PartitionLog, Topic
 from tests.simulation.logs import MOST_PARTITIONS, TOPIC, Letter, known_logs, rules_of
 from tests.simulation.memory import MemoryStore
 
+MOST_SIZE = 3  # of all parts that a consumer holds, in half of the worlds
 T = TypeVar("T")
 SEEDS_PER_LOG = 40
 MOST_DEPTH = 3
@@ -154,6 +155,8 @@ class World:
             patch.setattr(consumers.kafka, "time", self)
             patch.setattr(consumers.loop, "time", self)
             patch.setattr(consumers.loop, "random", self.random)
+            if self.seed % 2 == 0:  # the others hold what they like
+                patch.setattr(consumers.loop, "MOST_SIZE", MOST_SIZE)
             patch.setattr(consumers.applying, "random", self.random)
             for module in (consumers.loop, consumers.health):
                 patch.setattr(module.log, "disabled", self._tell is None)
