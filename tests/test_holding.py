@@ -184,6 +184,20 @@ def test_what_is_held_is_counted_when_told_to_stop(waiting: World) -> None:
     waiting.check()
 
 
+def test_what_is_held_of_a_partition_that_is_read_no_more_is_not_sent(waiting: World) -> None:
+    consumer, stop = waiting.consumer(), threading.Event()
+    for _ in range(3):
+        consumer.step()
+    assert consumer._held
+    spans = spans_of(consumer)
+    consumer.source.stop(0)
+    stop.set()
+    consumer.run(stop)
+    assert spans == []
+    drain(waiting.consumer())
+    waiting.check()
+
+
 def test_what_is_held_is_lost_with_its_consumer_and_read_again(waiting: World) -> None:
     consumer = waiting.consumer(Cut("poll", "before", 5))
     with pytest.raises(PowerCut):
