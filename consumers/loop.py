@@ -35,7 +35,7 @@ POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0
 MOST_HELD = 100_000  # events of a part, which are read again where a consumer dies
-MOST_SIZE = 100_000  # of all parts that are held: 30 MB
+MOST_SIZE = 100_000  # tracks of all parts that are held, and their listeners: 30 MB of tracks
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
 

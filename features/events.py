@@ -78,6 +78,8 @@ class PlainEvent(msgspec.Struct, gc=False):
     timestamp: datetime | None = None
 
 
+Plain = Sequence[PlainEvent | list[PlainEvent]]
+"""What each of some Kafka values holds: one event, or an array of them."""
 _decode_plain = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
 _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
 _decode_event = msgspec.json.Decoder(RawEvent).decode
@@ -107,9 +109,6 @@ def _decode_at_once(value: bytes) -> list[RawEvent | BadRecord]:
         return []
     events = [found] if isinstance(found, RawEvent) else found
     return events if _n_brackets(value) - len(events) < MOST_DEPTH else []
-
-
-Plain = Sequence[PlainEvent | list[PlainEvent]]
 
 
 def decode_plain(values: Sequence[bytes | None]) -> tuple[Plain, Sequence[PlainEvent]] | None:
