@@ -1,6 +1,6 @@
 """What the counting loop is given: who decides, and where what is not counted goes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -21,8 +21,15 @@ class Sink(Protocol):
 class Decide(Protocol):
     """Turns a span into parts."""
 
-    def __call__(self, batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
+    def __call__(
+        self,
+        batch: Batch,
+        stream_time: datetime | None,
+        going_on: Part | None = None,
+        settle: Callable[[], None] = lambda: None,
+    ) -> Iterable[Part]:
         """Decide by the log, from a stream time on, and by what Redis remembers.
 
-        The first part is going_on with it, where there is one: a part that is not in Redis yet.
+        The first part is going_on with it, where there is one: a part that is not in Redis yet. Nobody is asked what
+        Redis remembers before settle has been called, which has everything there that was sent.
         """

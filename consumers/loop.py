@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0
+MOST_APPLYING = 2  # parts: one in Redis' hands, and one that it goes on with at once
 MOST_HELD = 100_000  # events of a part, which are read again where a consumer dies
 MOST_SIZE = 100_000  # tracks of all parts that are held, and their listeners: 30 MB of tracks
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
@@ -66,7 +67,7 @@ class Consumer:
     """How often `redis` and `kafka` have failed it."""
     _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
     _held: dict[int, Part] = field(default_factory=dict)  # from a fence to a position: not sent on their way yet
-    _applying: Applying | None = None
+    _applying: deque[Applying] = field(default_factory=deque)  # on their way, the oldest first
     _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
     _watchdog: Watchdog = field(default_factory=Watchdog)
     _looked: float | None = None  # None: everything must be asked after before all is well
@@ -206,18 +207,16 @@ class Consumer:
 
     def drain(self, batch: Batch) -> None:
         """Move one span from Kafka into Redis; its last part is still on its way when this returns."""
-        if self._applying and self._applying.partition == batch.partition:
-            self._settle()
-        going_on, stream_time = self._held.pop(batch.partition, None), self._fences[batch.partition].stream_time
+        going_on, stream_time = self._held.pop(batch.partition, None), self._expected(batch.partition).stream_time
         if going_on:
             stream_time = going_on.stream_time
             self.source.goes_on(batch.partition, going_on.start)  # should this fail, all of it is read again
-        for part in self.decide(batch, stream_time, going_on):
+        for part in self.decide(batch, stream_time, going_on, self._settle):
             if part.end == batch.end and self._may_grow(batch.partition, part):
                 self._held[batch.partition] = part
                 self.source.goes_on(batch.partition, part.end)
                 break
-            self._settle()
+            self._settle(0 if part.set_aside else MOST_APPLYING - 1)  # nothing is set aside after what is refused
             if batch.partition not in self.source.positions:  # what came before was refused
                 return
             self.letters.send(batch.partition, part.set_aside)
@@ -225,14 +224,19 @@ class Consumer:
 
     def _apply(self, partition: int, part: Part) -> None:
         """Send a part on its way; should it be refused, the fence tells where to go on."""
-        fence = self._fences[partition]
+        fence = self._expected(partition)
         identity = counted_as(self.source.topic_id(), fence.rebuilt)
         done = self.submit(partial(self.store.apply, partition, identity, part))
         moved = replace(fence, next_offset=part.end, stream_time=part.stream_time)
-        self._applying = Applying(partition, part, moved, done)
+        self._applying.append(Applying(partition, part, moved, done))
         self.source.goes_on(partition, part.end)
         told = self.source.topic, partition, part.start, part.end, dict(part.tallies)
         log.debug("%s partition %d: offsets %d to %d are %s", *told, extra=self._place(partition, part.start))
+
+    def _expected(self, partition: int) -> Fence:
+        """The partition's fence once what is on its way is in."""
+        sent = [applying.fence for applying in self._applying if applying.partition == partition]
+        return sent[-1] if sent else self._fences[partition]
 
     def _may_grow(self, partition: int, part: Part) -> bool:
         """Whether a part may wait for more: a long one costs Redis less an event, and the log holds as much again."""
@@ -253,7 +257,7 @@ class Consumer:
     def _send(self, partition: int) -> None:
         """Send what is held of a partition on its way; a failure is told of later."""
         part = self._held.pop(partition)
-        self._settle()
+        self._settle(MOST_APPLYING - 1)
         if partition in self.source.positions:
             try:
                 self._guarded(partition, partial(self._apply, partition, part))
@@ -261,10 +265,10 @@ class Consumer:
                 self._failure = cause
                 self.source.wait(partition)
 
-    def _settle(self) -> None:
-        """Wait until what was sent on its way is in Redis; a failure is its own partition's, and told of later."""
-        applying, self._applying = self._applying, None
-        if applying:
+    def _settle(self, most: int = 0) -> None:
+        """Wait until no more than so many parts are on their way; a failure is its partition's, and told of later."""
+        while len(self._applying) > most:
+            applying = self._applying.popleft()
             try:
                 self._guarded(applying.partition, partial(self._finish, applying))
             except PASSING as cause:

@@ -1,6 +1,6 @@
 """The counter consumer: session events into rolling weekly counters per track."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from consumers.beginning import Beginning, Log, Stopped
@@ -51,15 +51,22 @@ def check_experiments(rules: Rules, fence: Fence) -> None:
 def deciding(store: CounterStore, rules: Rules, most_tracks: int = MOST_TRACKS) -> Decide:
     """What turns a span into parts."""
 
-    def decide(batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
+    def decide(
+        batch: Batch,
+        stream_time: datetime | None,
+        going_on: Part | None = None,
+        settle: Callable[[], None] = lambda: None,
+    ) -> Iterable[Part]:
         # Whoever moves the fence after this has the part refused, and the batch is read and looked up again.
         at = going_on.start if going_on else batch.start  # it has neither ids nor plays that Redis should know
         known = None
         if has_ids(batch.records, rules.duplicate_hours):
             wanted = ids_in(batch.records, rules.topic, rules.duplicate_hours, rules.decode)
+            settle()
             known = store.known_ids(batch.partition, at, wanted)
         played = NOTHING_PLAYED
         if rules.plays_cap:
+            settle()
             played = store.played(batch.partition, at, pairs_in(batch.records, rules))
         span = batch.records, batch.start, batch.end, stream_time
         return tally(*span, rules, most_tracks, known, played=played, going_on=going_on)

@@ -1,14 +1,14 @@
 """The catalogue consumer: tracks and their audio features into Redis."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from pydantic import ValidationError
 
 from consumers.beginning import Beginning, Log
 from consumers.loop import Consumer
 from consumers.source import Batch, Source
-from features.parts import CatalogueEntry, LogRecord, Part, SetAside
+from features.parts import CatalogueEntry, Part, SetAside
+from features.records import LogRecord
 from features.store import LAYOUT, CounterStore
 from features.topics import Topics
 from features.tracks import Track
@@ -59,7 +59,7 @@ def _is_unreadable(cause: Exception) -> bool:
 def track_consumer(source: Source, store: CounterStore, letters: Letters, accept_loss: bool = False) -> Consumer:
     """Wire the catalogue consumer from its open edges."""
 
-    def decide(batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
+    def decide(batch: Batch, *_: object, **__: object) -> Iterable[Part]:
         return read_entries(batch.records, batch.start, batch.end)
 
     return Consumer(source, store, letters, decide, track_beginning(source, store, accept_loss))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,12 +19,13 @@ from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Batch
 from features.connect import StoreUnavailable
-from features.parts import LogRecord, Part, SetAside
+from features.parts import Part, SetAside
+from features.records import LogRecord
 from features.store import CounterStore
 from features.tally import tally
 from features.weeks import Calendar
 from producers.publisher import NotAcknowledged
-from tests.builders import Halves, Record, array, play, rules, wire
+from tests.builders import Halves, Record, array, log_of, play, rules, wire
 from tests.oracle import recount, split
 from tests.stored import stored
 
@@ -182,7 +183,7 @@ class World:
         letters: Any = self.letters
         most_tracks, of = changes.pop("most_tracks", 5000), rules(**changes)
         consumer = session_consumer(source, store, letters, of)
-        consumer.decide = lambda batch, time, going_on=None: tally(
+        consumer.decide = lambda batch, time, going_on=None, settle=None: tally(
             batch.records, batch.start, batch.end, time, of, most_tracks, going_on=going_on
         )
         return consumer
@@ -228,12 +229,12 @@ def a_zombie_changes_nothing(world: World) -> None:
     zombie = world.consumer()
     decide = zombie.decide
 
-    def sleep(batch: Batch, stream_time: datetime | None, going_on: Part | None = None) -> Iterable[Part]:
-        parts = list(decide(batch, stream_time, going_on))
+    def sleep(*given: Any) -> Iterable[Part]:
+        parts = list(decide(*given))
         drain(world.consumer())
         return parts
 
-    zombie.decide = sleep
+    zombie.decide = sleep  # type: ignore[assignment]
     drain(zombie)
     assert zombie.tallies == Counter()
     world.check()
@@ -371,6 +372,33 @@ def test_nothing_is_sent_after_a_part_that_is_refused(world: World) -> None:
     drain(world.consumer())
     zombie.drain(Batch(0, 0, len(LOGS[0]), LOGS[0]))
     assert len(sent) == 1
+    world.check()
+
+
+class Later(Future[None]):
+    """Something that is not done before somebody waits for it."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.action = action
+
+    def result(self, timeout: float | None = None) -> None:
+        if not self.done():
+            self.set_result(self.action())
+
+
+def test_two_parts_may_be_on_their_way_the_second_decided_by_what_the_first_leaves_behind(world: World) -> None:
+    world.logs = {0: log_of([play(n / 9, f"t{n}") for n in range(12)])}
+    consumer, sent, n_waiting = world.consumer(most_tracks=1), list[Later](), list[int]()
+
+    def later(action: Callable[[], None]) -> Future[None]:
+        sent.append(Later(action))
+        n_waiting.append(sum(not one.done() for one in sent))
+        return sent[-1]
+
+    consumer.submit = later
+    drain(consumer)
+    assert (max(n_waiting), consumer.n_fenced) == (2, 0)
     world.check()
 
 

@@ -63,19 +63,26 @@ class Turns(threading.Event):
 class OnItsWay(Future[None]):
     """Something that is done at once, or not before somebody waits for it; of a power cut both may be true."""
 
-    def __init__(self, world: "World", action: Callable[[], None]) -> None:
+    def __init__(self, world: "World", line: "list[OnItsWay]", action: Callable[[], None]) -> None:
         super().__init__()
-        self._action: Callable[[], None] | None = action
+        self._line, self._action = line, action
+        line.append(self)
         if world.haste.random() < 0.5:
             self._do()
 
     def _do(self) -> None:
-        action, self._action = self._action, None
-        if action:
-            try:
-                self.set_result(action())
-            except Exception as cause:
-                self.set_exception(cause)
+        """Whatever was sent before it comes first."""
+        while self in self._line:
+            self._line.pop(0)._act()
+
+    def _act(self) -> None:
+        try:
+            self.set_result(self._action())
+        except Exception as cause:
+            self.set_exception(cause)
+        except PowerCut as cause:  # for whoever of the dead still asks
+            self.set_exception(cause)
+            raise
 
     def result(self, timeout: float | None = None) -> None:
         self._do()
@@ -250,7 +257,7 @@ class World:
         most_tracks = self.random.choice((1, 2, 5000))
         rules = rules_of(self.seed // SEEDS_PER_LOG)
         consumer = session_consumer(source, store, letters, rules, self.accepts_loss, most_tracks)
-        return replace(consumer, clock=self.monotonic, submit=partial(OnItsWay, self))
+        return replace(consumer, clock=self.monotonic, submit=partial(OnItsWay, self, []))
 
     def lose(self, member: Member) -> None:
         """Let a member be gone; the group may notice at once, or much later."""
