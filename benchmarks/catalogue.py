@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from features.columns import COUNTS
 from features.history import History
-from features.parts import Bucket, CatalogueEntry, Part
-from features.rules import N_KINDS
+from features.parts import N_KINDS, Bucket, CatalogueEntry, Part
 from features.store import CounterStore
 from features.weeks import Calendar, ChartWeek
+from tests.stored import numbers
 
 FIRST = Calendar().parse("2023-W01")
 GROUPS = ("control", "treatment")
@@ -137,7 +137,7 @@ class Counted:
         begun = datetime.combine(week_of(week).first_day, time(12), UTC) + timedelta(days=2)
         stream_time = max(begun, fence.stream_time or begun)
         end = fence.next_offset + 1
-        bucket = Bucket(week_of(week).name, GROUPS, self.fingerprint, counts, end)
+        bucket = Bucket(week_of(week).name, GROUPS, self.fingerprint, numbers(counts), end)
         part = Part(end - 1, end, stream_time, buckets=[bucket], since=fence.stream_time)
         self.store.apply(partition, self.topic_id, part)
 

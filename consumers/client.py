@@ -3,24 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
-from features.duplicates import Headers
-from features.parts import LogRecord
+from features.records import LogRecord
 from producers.kafka import KafkaConfig
 
 Found = Mapping[int, tuple[int, Sequence[LogRecord]]]
 """By partition: up to where it was read, and the records on the way."""
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a record; made by C for a tenth of a microsecond."""
-
-    value: bytes | None
-    timestamp: int
-    headers: Headers
-    offset: int
-    key: bytes | None
 
 
 class OutOfRange(Exception):

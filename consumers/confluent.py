@@ -3,15 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumers.client import Found, OutOfRange, Record
+from consumers.client import Found, OutOfRange
 from consumers.kafka import (
     FETCH_WAIT_MS,
     LONGEST_CLOSE_S,
@@ -21,7 +21,7 @@ from consumers.kafka import (
     build_consumer,
     longest_join_s,
 )
-from features.duplicates import Headers
+from features.records import Headers, Records
 from producers.kafka import RECONNECT_MS, KafkaConfig, addresses
 
 log = logging.getLogger("kafka.librdkafka")  # as quiet as the other client
@@ -148,9 +148,9 @@ class Confluent:
             raise self._unavailable(cause.args[0]) from cause
         return {partition: (end, found.get(partition, ())) for partition, end in self._reading.items()}
 
-    def _gather(self, timeout_s: float) -> dict[int, list[Record]]:
+    def _gather(self, timeout_s: float) -> dict[int, Records]:
         """The records that have come, once there is one, and the positions moved past them."""
-        found: dict[int, list[Record]] = {}
+        found: dict[int, Records] = {}
         n_records = n_bytes = 0
         messages = self._consumer.consume(1, timeout_s)
         if not messages:
@@ -158,9 +158,9 @@ class Confluent:
         while messages:
             for partition, some in groupby(self._sound(messages), Message.partition):
                 if partition in self._reading:
-                    new = _records(list(some))
-                    found.setdefault(partition, []).extend(new)
-                    self._move(partition, new[-1].offset + 1)
+                    records = found.setdefault(partition, Records())
+                    _add(list(some), records)
+                    self._move(partition, records.offsets[-1] + 1)
             n_records += len(messages)
             n_bytes += sum(map(len, messages))
             is_full = n_records >= MOST_RECORDS or n_bytes >= MOST_BYTES
@@ -259,19 +259,18 @@ class Confluent:
         return TopicPartition(self.topic, partition, offset)
 
 
-def _records(messages: list[Message]) -> list[Record]:
-    """The records of a run of messages."""
-    columns: list[Iterable[Any]] = [
-        map(Message.value, messages),
-        map(itemgetter(1), map(Message.timestamp, messages)),
-        _headers(messages),
-        map(Message.offset, messages),
-        map(Message.key, messages),
-    ]
-    return list(map(Record, *columns))
+def _add(messages: Sequence[Message], records: Records) -> None:
+    """Put a run of messages to the records."""
+    first, after = messages[0].offset() or 0, (messages[-1].offset() or 0) + 1
+    is_whole = after - first == len(messages)
+    records.values += map(Message.value, messages)
+    records.timestamps += map(itemgetter(1), map(Message.timestamp, messages))
+    records.headers += _headers(messages)
+    records.offsets += range(first, after) if is_whole else [message.offset() or 0 for message in messages]
+    records.keys += map(Message.key, messages)
 
 
-def _headers(messages: list[Message]) -> Iterable[Headers]:
+def _headers(messages: Sequence[Message]) -> list[Headers]:
     """The headers of each message, which are mostly none; none where a name is not UTF-8, which the client cannot give.
 
     Each message is asked once: asked again after such a failure, confluent-kafka 2.16 gives what ends the process.
@@ -283,4 +282,4 @@ def _headers(messages: list[Message]) -> Iterable[Headers]:
             found.extend(answers)
         except SystemError:
             found.append(None)
-    return [headers or () for headers in found] if any(found) else repeat(())
+    return [headers or () for headers in found] if any(found) else [()] * len(found)

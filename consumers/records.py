@@ -15,8 +15,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import decode_varint
 
-from consumers.client import Record
-from features.duplicates import Headers
+from features.records import Headers, Record
 
 ONE_BYTE = tuple((n >> 1) ^ -(n & 1) for n in range(0x80))
 """The varints of one byte, which most are, by that byte."""

@@ -8,7 +8,8 @@ from datetime import datetime
 from consumers.source import Batch
 from features.caps import pairs_in
 from features.duplicates import REPLAYED, ids_in
-from features.parts import Bucket, Part
+from features.packing import packed, unpacked
+from features.parts import N_KINDS, Bucket, Part
 from features.rules import Rules
 from features.tally import Witness, tally
 
@@ -36,7 +37,7 @@ class Recount:
         self._slice_of = slice_of
         self._weeks = weeks
         self._witness = witness
-        self._buckets: dict[str, dict[int, dict[str, list[int]]]] = {}
+        self._buckets: dict[str, dict[int, dict[str, int]]] = {}
         self._ids: dict[str, set[bytes]] = defaultdict(set)
         self._plays: dict[str, dict[bytes, int]] = defaultdict(dict)
 
@@ -85,10 +86,9 @@ class Recount:
 
     def _add(self, bucket: Bucket) -> None:
         slices = self._buckets.setdefault(bucket.week, defaultdict(dict))
-        for track_id, deltas in bucket.counts.items():
+        for track_id, number in bucket.counts.items():
             slice_ = slices[self._slice_of(track_id)]
-            before = slice_.get(track_id)
-            slice_[track_id] = [sum(pair) for pair in zip(before, deltas, strict=True)] if before else deltas
+            slice_[track_id] = slice_.get(track_id, 0) + number
 
     def _forget_weeks(self, horizon: str) -> None:
         for week in [week for week in self.touched if week < horizon]:
@@ -105,4 +105,6 @@ class Recount:
 
     def bucket(self, week: str, slice_: int) -> Counts:
         """The counts of one slice of a week."""
-        return self._buckets.get(week, {}).get(slice_, {})
+        numbers = self._buckets.get(week, {}).get(slice_, {})
+        n_counts = N_KINDS * len(self.groups.get(week, ()))
+        return {track_id: unpacked(counts) for track_id, counts in packed(numbers, n_counts).items()}

@@ -12,7 +12,7 @@ from functools import partial
 from consumers.client import OpenClient
 from consumers.kafka import TopicWatch, readable
 from consumers.kafka_python import KafkaPython
-from features.parts import LogRecord
+from features.records import LogRecord
 from producers.kafka import KafkaConfig
 
 log = logging.getLogger(__name__)

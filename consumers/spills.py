@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.events import Exposure, SessionEvent
-from features.rules import N_KINDS, CountedWeek
+from features.parts import N_KINDS
+from features.rules import CountedWeek
 from features.weeks import Calendar
 from models.usage import SLICES, USAGE
 
@@ -95,7 +96,7 @@ class UserSums:
             if self._n_rows >= self.most_users:
                 self.spill()
                 rows = self._rows.setdefault(week.name, {})
-            group = week.groups[week.places[user_id] // N_KINDS]
+            group = week.units.group_of(user_id)
             row = rows[user_id] = _Row(group, self.lists[week.name].get(group, NOBODY))
             self._n_rows += 1
         return row

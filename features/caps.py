@@ -14,8 +14,8 @@ from typing import Any
 
 from features.duplicates import DIGEST_BYTES
 from features.events import BadRecord, Kind, RawEvent, parse
-from features.parts import LogRecord
-from features.plain import RUN_BYTES, plain_run, runs
+from features.plain import RUN_BYTES, plain_run
+from features.records import LogRecord, Run, runs
 from features.rules import CountedWeek, Rules
 
 PLAY = "play"
@@ -46,7 +46,7 @@ def pairs_in(records: Sequence[LogRecord], rules: Rules) -> dict[str, set[bytes]
     return found
 
 
-def _plain_pairs(records: Sequence[LogRecord], rules: Rules) -> list[tuple[str, list[bytes]]]:
+def _plain_pairs(records: Run, rules: Rules) -> list[tuple[str, list[bytes]]]:
     """The pairs of a plain run of few weeks, by week; nothing where it is none."""
     run = None if rules.mapping else plain_run(records, rules.event_zone, rules.exposures)
     if run is None or run.last - run.first > rules.weeks_kept * timedelta(weeks=1):
@@ -62,7 +62,7 @@ def _pairs(events: Iterable[Any]) -> list[bytes]:
     return [pair_digest(event.user_id, event.track_id) for event in events if event.event_type == PLAY]
 
 
-def _odd_pairs(records: Iterable[LogRecord], rules: Rules) -> Iterator[tuple[str, list[bytes]]]:
+def _odd_pairs(records: Run, rules: Rules) -> Iterator[tuple[str, list[bytes]]]:
     for raw in (raw for record in records for raw in rules.decode(record.value)):
         try:
             event = parse(raw, rules.event_zone) if isinstance(raw, RawEvent) else None

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 from numpy.typing import NDArray
 
-from features.rules import N_KINDS
+from features.parts import N_KINDS
 from features.tracks import AUDIO_FEATURES
 
 KINDS = ("plays", "skips", "likes")

@@ -13,12 +13,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from features.events import BadRecord, RawEvent, decode, event_id
-
-if TYPE_CHECKING:
-    from features.parts import LogRecord
+from features.records import Headers, LogRecord, have_headers
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -27,7 +24,6 @@ DIGEST_BYTES = 16  # of a thousand million ids no two are the same, but for one 
 MOST_DIGITS = 19  # of an offset, which has 64 bits
 
 Decode = Callable[[bytes | None], Sequence[RawEvent | BadRecord]]
-Headers = Sequence[tuple[str, bytes]]
 KnownIds = Mapping[str, Set[bytes]]
 Ids = tuple[bytes | None, bytes | None]
 """What an event can be known by: its producer's id, and its place of origin where it is a replay."""
@@ -80,12 +76,12 @@ def ids_of(raw: RawEvent | BadRecord, hours: int, origin: Origin | None, value: 
     return event_digest(text) if text else None, replay_digest(origin, value, place) if origin else None
 
 
-def has_ids(records: Iterable["LogRecord"], hours: int) -> bool:
+def has_ids(records: Sequence[LogRecord], hours: int) -> bool:
     """Whether an event of these records can be known by an id: mostly not."""
-    return hours > 0 or any([record.headers for record in records])
+    return hours > 0 or have_headers(records)
 
 
-def ids_in(records: Iterable["LogRecord"], topic: str, hours: int, decode: Decode = decode) -> dict[str, set[bytes]]:
+def ids_in(records: Iterable[LogRecord], topic: str, hours: int, decode: Decode = decode) -> dict[str, set[bytes]]:
     """Every id that must be looked up before these records are decided, by the family of its sets; mostly nothing."""
     found: list[Ids] = []
     for record in records:

@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
-from itertools import chain
-from typing import Annotated, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -66,26 +65,11 @@ class RawEvent(msgspec.Struct, gc=False):
     group: Any = None
 
 
-Id = Annotated[str, msgspec.Meta(min_length=1)] | int
-
-
-class PlainEvent(msgspec.Struct, gc=False):
-    """The same fields, as those that nothing is wrong with ordinarily have them; msgspec judges ids and time."""
-
-    event_type: str
-    track_id: Id | None = None
-    user_id: Id | None = None
-    timestamp: datetime | None = None
-
-
-Plain = Sequence[PlainEvent | list[PlainEvent]]
-"""What each of some Kafka values holds: one event, or an array of them."""
-_decode_plain = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
 _decode_value = msgspec.json.Decoder(RawEvent | list[RawEvent]).decode
 _decode_event = msgspec.json.Decoder(RawEvent).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Read = TypeVar("_Read")
 _WHITESPACE = b" \t\r\n"
 # A string (one without an end takes the rest), a bracket or a comma; possessive, so that the time is never quadratic.
@@ -104,34 +88,11 @@ def _decode_at_once(value: bytes) -> list[RawEvent | BadRecord]:
     """Every event, where msgspec takes them all and none can be nested too deep; otherwise nothing."""
     try:
         found = _decode_value(value)
-        _check_utf8(value)
-    except _REFUSED:
+        check_utf8(value)
+    except REFUSED:
         return []
     events = [found] if isinstance(found, RawEvent) else found
-    return events if _n_brackets(value) - len(events) < MOST_DEPTH else []
-
-
-def decode_plain(values: Sequence[bytes | None]) -> tuple[Plain, Sequence[PlainEvent]] | None:
-    """What each Kafka value holds, and all events, where all are plain; None where any needs the care of decode().
-
-    A plain event is one that decode() and parse() read just so, once its kind is known and what it must have is there.
-    """
-    given = cast(Sequence[bytes], values)  # None is refused, as it must be
-    try:
-        found = [_decode_plain(value) for value in given]
-        joined = b"".join(given)
-        _check_utf8(joined)  # of values that are JSON, so that no character can begin in one and end in the next
-    except (*_REFUSED, TypeError):
-        return None
-    arrays = [some for some in found if type(some) is list]
-    if not all(arrays):  # an empty one is dead
-        return None
-    events = list(chain.from_iterable([some if type(some) is list else [some] for some in found])) if arrays else found
-    may_be_deep = max(map(len, given), default=0) > 2 * MOST_DEPTH  # what is opened is closed
-    if may_be_deep and _n_brackets(joined) > len(events) + len(arrays):
-        if any(_n_brackets(value) > MOST_DEPTH for value in given):
-            return None
-    return found, events
+    return events if n_brackets(value) - len(events) < MOST_DEPTH else []
 
 
 def elements(value: bytes) -> list[bytes]:
@@ -140,7 +101,7 @@ def elements(value: bytes) -> list[bytes]:
         return [value]
     try:
         return [bytes(raw) for raw in _split_array(value)] or [value]
-    except _REFUSED:
+    except REFUSED:
         return _split_by_brackets(value)
 
 
@@ -168,7 +129,8 @@ def _structure(value: bytes) -> Iterator[tuple[int, bytes, int]]:
             yield token.start(), mark, depth
 
 
-def _n_brackets(value: bytes) -> int:
+def n_brackets(value: bytes) -> int:
+    """How many are opened, those in strings too."""
     return value.count(b"[") + value.count(b"{")
 
 
@@ -198,14 +160,14 @@ def _read_alone(element: bytes, read: Callable[[bytes], _Read]) -> _Read | dict[
     Raises:
         BadRecord: it is no JSON object.
     """
-    if _n_brackets(element) > MOST_DEPTH and any(depth > MOST_DEPTH for _, _, depth in _structure(element)):
+    if n_brackets(element) > MOST_DEPTH and any(depth > MOST_DEPTH for _, _, depth in _structure(element)):
         raise BadRecord("json", f"expected at most {MOST_DEPTH} brackets in one another, found more")
     try:
-        _check_utf8(element)
+        check_utf8(element)
         return read(element)
     except UnicodeDecodeError as cause:
         raise BadRecord("json", str(cause)) from cause
-    except _REFUSED:
+    except REFUSED:
         pass
     try:
         fields = json.loads(element.decode(), parse_int=_integer, parse_constant=_refuse_constant)
@@ -216,8 +178,12 @@ def _read_alone(element: bytes, read: Callable[[bytes], _Read]) -> _Read | dict[
     return fields
 
 
-def _check_utf8(value: bytes) -> None:
-    """Msgspec does not look into the strings of fields that it skips."""
+def check_utf8(value: bytes) -> None:
+    """Look where msgspec does not, into the strings of fields that it skips.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
     if not value.isascii():
         value.decode()
 

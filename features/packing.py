@@ -10,8 +10,7 @@ from struct import pack, unpack
 
 import msgspec
 
-from features.parts import Bucket, CatalogueEntry, Part
-from features.rules import N_KINDS
+from features.parts import COUNT_BYTES, Bucket, CatalogueEntry, Part
 
 LISTENER_BYTES = 8
 
@@ -28,12 +27,12 @@ def slice_of(track_id: str, slices: int) -> int:
 def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
     """The arguments of apply.lua, which says what is in them."""
     buckets: list[object] = []
-    counts: list[int] = []
+    counts: list[bytes] = []
     for bucket in part.buckets:
-        by_slice = _by_slice(bucket.counts, slices)
-        counts += chain.from_iterable(deltas for _, _, deltas in by_slice)
+        by_slice = _by_slice(packed(bucket.counts, bucket.n_counts), slices)
+        counts += chain.from_iterable(some for _, _, some in by_slice)
         about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
-        buckets.append((*about, N_KINDS * len(bucket.groups), [(slice_, ids) for slice_, ids, _ in by_slice]))
+        buckets.append((*about, bucket.n_counts, [(slice_, ids) for slice_, ids, _ in by_slice]))
     listeners = [(bucket.week, _listeners(bucket, slices)) for bucket in part.buckets]
     users = [user for _, heard in listeners for tracks in heard.values() for some in tracks.values() for user in some]
     span = {
@@ -58,7 +57,7 @@ def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
     remembered = b"".join(id_ for ids in part.ids.values() for id_ in ids)
     pairs = b"".join(pair for pairs in part.plays.values() for pair in pairs)
     played = [n for pairs in part.plays.values() for n in pairs.values()]
-    numbers = pack(f"<{len(counts) + len(played)}I", *counts, *played)
+    numbers = b"".join([*counts, pack(f"<{len(played)}I", *played)])
     return [msgspec.msgpack.encode(span), remembered, numbers, pairs, b"".join(map(listener_digest, users))]
 
 
@@ -76,19 +75,25 @@ def listener_digest(user_id: str) -> bytes:
     return blake2b(user_id.encode(), digest_size=LISTENER_BYTES).digest()
 
 
-def _by_slice(counts: Mapping[str, list[int]], slices: int) -> list[tuple[int, list[str], list[int]]]:
-    """The slices that have any of the tracks, these, and their counts one after the other."""
-    found: list[tuple[int, list[str], list[int]]] = [(slice_, [], []) for slice_ in range(slices)]
-    for track_id, deltas in counts.items():
-        _, ids, all_deltas = found[zlib.crc32(track_id.encode()) % slices]  # as slice_of: a call costs as much again
+def _by_slice(packed_counts: Mapping[str, bytes], slices: int) -> list[tuple[int, list[str], list[bytes]]]:
+    """The slices that have any of the tracks, these, and the counts of each."""
+    found: list[tuple[int, list[str], list[bytes]]] = [(slice_, [], []) for slice_ in range(slices)]
+    for track_id, counts in packed_counts.items():
+        _, ids, all_counts = found[zlib.crc32(track_id.encode()) % slices]  # as slice_of: a call costs as much again
         ids.append(track_id)
-        all_deltas += deltas
+        all_counts.append(counts)
     return [one for one in found if one[1]]
 
 
-def unpacked(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
-    """Plays, skips and likes of every group by track id."""
-    return {track_id.decode(): unpack(f"<{len(counts) // 4}I", counts) for track_id, counts in packed.items()}
+def packed(numbers: Mapping[str, int], n_counts: int) -> dict[str, bytes]:
+    """So many counts of each track, from the one number that a Bucket has, as Redis has them."""
+    n_bytes = COUNT_BYTES * n_counts
+    return {track_id: number.to_bytes(n_bytes, "little") for track_id, number in numbers.items()}
+
+
+def unpacked(counts: bytes) -> tuple[int, ...]:
+    """Plays, skips and likes of a track in every group."""
+    return unpack(f"<{len(counts) // COUNT_BYTES}I", counts)
 
 
 def n_listeners(sketch: bytes) -> int:

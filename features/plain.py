@@ -1,17 +1,58 @@
 """Runs of records in which every event is plain, so that they can be looked at together rather than one by one."""
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from itertools import accumulate
-from typing import cast
+from itertools import chain
+from types import NoneType
+from typing import Annotated, Literal, cast
 
-from features.events import EXPOSURE, IGNORED, KINDS, Plain, PlainEvent, decode_plain
-from features.parts import LogRecord
+import msgspec
 
-KNOWN = KINDS.keys() | IGNORED
+from features.events import EXPOSURE, IGNORED, KINDS, MOST_DEPTH, REFUSED, check_utf8, n_brackets
+from features.records import Run
+
+KNOWN = (*KINDS, *sorted(IGNORED))
 RUN_BYTES = 1 << 16  # an odd event costs the others of its run their speed
+
+Id = Annotated[str, msgspec.Meta(min_length=1)] | int
+
+
+class PlainEvent(msgspec.Struct, gc=False):
+    """The fields of the contract, as events that nothing is wrong with ordinarily have them; msgspec judges them."""
+
+    event_type: Literal[tuple(KNOWN)]  # type: ignore[valid-type]  # of these it gives always the same, hashed once
+    track_id: Id | None = None
+    user_id: Id | None = None
+    timestamp: datetime | None = None
+
+
+Plain = Sequence[PlainEvent | list[PlainEvent]]
+"""What each of some Kafka values holds: one event, or an array of them."""
+_decode = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
+
+
+def decode_plain(values: Sequence[bytes | None]) -> tuple[Plain, Sequence[PlainEvent]] | None:
+    """What each Kafka value holds, and all events, where all are plain; None where any needs the care of decode().
+
+    A plain event is one that decode() and parse() read just so, once its kind is known and what it must have is there.
+    """
+    given = cast(Sequence[bytes], values)  # None is refused, as it must be
+    try:
+        found = [_decode(value) for value in given]
+        joined = b"".join(given)
+        check_utf8(joined)  # of values that are JSON, so that no character can begin in one and end in the next
+    except (*REFUSED, TypeError):
+        return None
+    arrays = [some for some in found if type(some) is list]
+    if not all(arrays):  # an empty one is dead
+        return None
+    events = list(chain.from_iterable([some if type(some) is list else [some] for some in found])) if arrays else found
+    may_be_deep = max(map(len, given), default=0) > 2 * MOST_DEPTH  # what is opened is closed
+    if may_be_deep and (joined.count(b"{") > len(events) or any(value.find(b"[", 1) > 0 for value in given)):
+        if any(n_brackets(value) > MOST_DEPTH for value in given):
+            return None
+    return found, events
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +62,16 @@ class PlainRun:
     times are theirs, all with a zone or all without, which is UTC; first and last are the bounds of these, in UTC.
     """
 
-    records: Sequence[LogRecord]
+    records: Run
     found: Plain
     events: Sequence[PlainEvent]
+    user_ids: Sequence[str | int | None]
     times: Sequence[datetime]
     first: datetime
     last: datetime
     n_ignored: int
+    has_numbers: bool
+    """Whether the id of a track is an integer."""
 
     def within(self, start: datetime, end: datetime) -> Sequence[PlainEvent]:
         """Those of [start, end)."""
@@ -45,43 +89,34 @@ class PlainRun:
     def offset_after(self, event: PlainEvent) -> int:
         """The offset after the record that holds the event, which is looked for from the end on."""
         return next(
-            record.offset + 1
-            for record, some in zip(reversed(self.records), reversed(self.found), strict=True)
+            self.records.offset_after(-n)
+            for n, some in enumerate(reversed(self.found), 1)
             if some is event or (type(some) is list and any(one is event for one in some))
         )
 
 
-def runs(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """The records in runs of about so many bytes, of one record at least."""
-    sizes = list(accumulate([len(record.value or b"") for record in records]))
-    first = 0
-    while first < len(records):
-        after = bisect_left(sizes, (sizes[first - 1] if first else 0) + most_bytes, first) + 1
-        yield records[first:after]
-        first = after
-
-
-def plain_run(records: Sequence[LogRecord], zone: tzinfo, exposures: bool = False) -> PlainRun | None:
+def plain_run(records: Run, zone: tzinfo, exposures: bool = False) -> PlainRun | None:
     """The events of these records, if every one is plain and has what it must; a time without a zone is in `zone`.
 
     Where exposures are looked at, one is not plain.
     """
-    decoded = decode_plain([record.value for record in records])
+    decoded = decode_plain(records.values)
     if decoded is None:
         return None
     found, everything = decoded
     kinds = {event.event_type for event in everything}
-    if not kinds <= KNOWN or (exposures and EXPOSURE in kinds):
+    if exposures and EXPOSURE in kinds:
         return None
     events = everything if kinds <= KINDS.keys() else [event for event in everything if event.event_type in KINDS]
     given = [event.timestamp for event in events]
-    if None in given or None in [event.track_id for event in events] or None in [event.user_id for event in events]:
+    user_ids, types = [event.user_id for event in events], set(map(type, [event.track_id for event in events]))
+    if NoneType in types or None in user_ids:
         return None
     try:
         times, first, last = _in_order(cast(list[datetime], given), zone)
-    except (TypeError, ValueError, OverflowError):  # some have zones and some have not; there is no event
+    except (AttributeError, TypeError, ValueError, OverflowError):  # some lack a time, or have no zone; none is there
         return None
-    return PlainRun(records, found, events, times, first, last, len(everything) - len(events))
+    return PlainRun(records, found, events, user_ids, times, first, last, len(everything) - len(events), int in types)
 
 
 def _in_order(times: list[datetime], zone: tzinfo) -> tuple[list[datetime], datetime, datetime]:

@@ -9,8 +9,7 @@ from uuid import uuid4
 
 from features.connect import StoreUnavailable
 from features.fence import Fence
-from features.parts import CatalogueEntry
-from features.rules import N_KINDS
+from features.parts import N_KINDS, CatalogueEntry
 from features.store import LAYOUT, CounterStore
 from features.weeks import WEEKDAYS, Calendar, ChartWeek
 

@@ -1,16 +1,17 @@
 """What decides how an event ends, other than the log itself; and the weeks and groups that events are counted under."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Protocol
+from typing import Any, Protocol
 
-from features.events import BadRecord, RawEvent, decode, elements
+from features.events import KINDS, BadRecord, RawEvent, decode, elements
 from features.mapping import Mapping
+from features.parts import one_of
 from features.weeks import Calendar, ChartWeek
 
-N_KINDS = 3
-MOST_USERS = 100_000  # of an experiment; 15 MB
+MOST_USERS = 100_000  # of an experiment, of any kind; 15 MB
+LEAST_BIG_ID = 1 << 20  # of a user: the smaller integers take 2 MB
 MOST_WEEKS = 64
 
 
@@ -29,23 +30,45 @@ class Assignment(Protocol):
         """The user's group."""
 
 
-class Places:
-    """Where the counts of a user's group begin among a track's: worked out once a user, as long as there is room."""
+class Units:
+    """What one event of a user adds to its track's counts, by event type: worked out once a user, while there is room.
+
+    A user's place is that of the group among the experiment's, from 1 on; 0 is that of who is not known yet.
+    """
 
     def __init__(self, assignment: Assignment) -> None:
-        self.known: dict[str | int, int] = {}
-        """Those that have been; Python reads its own dicts a quarter faster than what is made of them."""
-        self._group_of = assignment.group_of
-        self._first = {name: N_KINDS * n for n, name in enumerate(assignment.group_names)}
+        groups = assignment.group_names
+        self.group_of = assignment.group_of
+        self.of_place = [{}, *({name: one_of(n, kind) for name, kind in KINDS.items()} for n in range(len(groups)))]
+        self._place_of = {name: n for n, name in enumerate(groups, 1)}
+        self.small = bytearray(2 * LEAST_BIG_ID if len(groups) < 256 else 0)
+        """Places by ids that are small integers: a byte each, so that the processor's cache holds them. Python looks
+        for ids below 0 in the second half, in which nobody has a place."""
+        self.any: dict[str | int, int] = {}
+        """Places by ids of any kind."""
 
-    def __getitem__(self, user_id: str | int) -> int:
+    def places(self, user_ids: Sequence[Any]) -> Any:
+        """Where the places of such users are looked up, one at least; who is not found there has to be learned."""
+        try:
+            return self.small if max(user_ids) < len(self.small) // 2 else self.any
+        except TypeError:  # some are text
+            return self.any
+
+    def learn(self, places: Any, user_id: str | int) -> dict[str, int]:
+        """Give a user a place where such users' places are, if there is room; what one of its events adds."""
+        units = self[user_id]
+        if places is self.small and isinstance(user_id, int) and user_id >= 0:
+            self.small[user_id] = self.any[user_id]
+        return units
+
+    def __getitem__(self, user_id: str | int) -> dict[str, int]:
         """What is known, or what the experiment says; an integer is its decimal text."""
-        place = self.known.get(user_id)
+        place = self.any.get(user_id)
         if place is None:
-            if len(self.known) >= MOST_USERS:
-                self.known.clear()
-            place = self.known[user_id] = self._first[self._group_of(str(user_id))]
-        return place
+            if len(self.any) >= MOST_USERS:
+                self.any.clear()
+            place = self.any[user_id] = self._place_of[self.group_of(str(user_id))]
+        return self.of_place[place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +81,7 @@ class CountedWeek:
     end: datetime
     fingerprint: str
     groups: tuple[str, ...]
-    places: Places
+    units: Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +100,7 @@ class Rules:
     plays_cap: int = 0  # at most so many plays of one track by one user count in a week; 0: all
     listeners: bool = False  # whether the different listeners of each track and week are estimated
     _weeks: dict[ChartWeek, CountedWeek] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _places: dict[str, Places] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _units: dict[str, Units] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def decode(self, value: bytes | None) -> list[RawEvent | BadRecord]:
         """The events of one Kafka value."""
@@ -116,5 +139,5 @@ class Rules:
     def _counted(self, week: ChartWeek) -> CountedWeek:
         calendar, assignment = self.calendar, self.assignment_of(week)
         fingerprint, groups = assignment.fingerprint, assignment.group_names
-        places = self._places.setdefault(fingerprint, Places(assignment))
-        return CountedWeek(week, week.name, calendar.start(week), calendar.end(week), fingerprint, groups, places)
+        units = self._units.setdefault(fingerprint, Units(assignment))
+        return CountedWeek(week, week.name, calendar.start(week), calendar.end(week), fingerprint, groups, units)

@@ -214,7 +214,7 @@ class CounterStore:
 
     def bucket(self, partition: int, week: str, slice_: int, copies: str = "") -> dict[str, tuple[int, ...]]:
         """Plays, skips and likes of every group by track id."""
-        return unpacked(self.packed(partition, week, slice_, copies))
+        return _counts(self.packed(partition, week, slice_, copies))
 
     @passing
     def n_tracks(self, partition: int, name: str) -> int:
@@ -237,7 +237,7 @@ class CounterStore:
             for week in weeks:
                 pipeline.hget(self.key(partition, f"week:{week}:{slice_}"), track_id)
             found = pipeline.execute()
-        return unpacked({week.encode(): counts for week, counts in zip(weeks, found, strict=True) if counts})
+        return {week: unpacked(counts) for week, counts in zip(weeks, found, strict=True) if counts}
 
     @passing
     def listeners_of(self, partition: int, weeks: Sequence[str], track_id: str) -> dict[str, int]:
@@ -275,7 +275,7 @@ class CounterStore:
             pipeline.hgetall(self.key(partition, f"week:{week}:{slice_}"))
             fields, packed = pipeline.execute()
         fence = Fence.of({_text(name): _text(value) for name, value in fields.items()}) if fields else None
-        return fence, unpacked(packed)
+        return fence, _counts(packed)
 
     @passing
     def bucket_keys(self) -> list[tuple[int, str]]:
@@ -333,6 +333,10 @@ class CounterStore:
         for key in keys:
             self.client.unlink(key)
         return len(keys)
+
+
+def _counts(packed: Mapping[bytes, bytes]) -> dict[str, tuple[int, ...]]:
+    return {track_id.decode(): unpacked(counts) for track_id, counts in packed.items()}
 
 
 def _text(value: bytes | str) -> str:

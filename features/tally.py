@@ -11,16 +11,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 from features.caps import NOTHING_PLAYED, PLAY, Cap, Plays
-from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, has_ids, ids_of
+from features.duplicates import EPOCH, NOTHING_KNOWN, Ids, KnownIds, Memory, Origin, ids_of
 from features.events import KINDS, BadRecord, Exposure, Kind, RawEvent, SessionEvent, parse, parse_exposure
 from features.fence import CAPPED, DUPLICATE, EXPOSURE
-from features.parts import Bucket, LogRecord, Part, SetAside
-from features.plain import RUN_BYTES, PlainRun, plain_run, runs
-from features.rules import N_KINDS, CountedWeek, Places, Rules
+from features.parts import Bucket, Part, SetAside
+from features.plain import RUN_BYTES, PlainRun, plain_run
+from features.records import LogRecord, Run, runs
+from features.rules import CountedWeek, Rules, Units
 from features.weeks import ChartWeek
 
 MOST_TRACKS = 25_000  # in one atomic step: 40 ms of Redis' time
 LEAST_EVENT_BYTES = 64  # of one that is counted
+NAMES = tuple(KINDS)  # of each Kind
 
 
 class Witness(Protocol):
@@ -54,8 +56,8 @@ def tally(
     counting = _Counting(rules, start, stream_time, known, witness, played, going_on)
     for run in runs(records, min(RUN_BYTES, LEAST_EVENT_BYTES * most_tracks)):
         counting.add_run(run)
-        if counting.size() >= most_tracks and run[-1].offset + 1 < end:
-            yield counting.part(run[-1].offset + 1)
+        if counting.size() >= most_tracks and (next_offset := run.offset_after(-1)) < end:
+            yield counting.part(next_offset)
     yield counting.part(end)
 
 
@@ -88,6 +90,7 @@ class _Counting:
 
     def _begin(self, part: Part) -> None:
         self.done = part
+        self.has_numbers = False  # among the tracks of plain events
         self.buckets = {self.rules.calendar.parse(bucket.week): bucket for bucket in part.buckets}
         self.oldest = self.horizon
 
@@ -97,19 +100,17 @@ class _Counting:
         n_remembered = self.memory.n_added + (self.cap.n_changed if self.cap else 0)
         return n_tracks + n_remembered + len(self.done.set_aside)
 
-    def add_run(self, records: Sequence[LogRecord]) -> None:
+    def add_run(self, records: Run) -> None:
         """Decide every event of these records: together where that makes no difference, else one by one."""
-        is_careful = self.rules.mapping is not None or (
-            self.may_have_ids and has_ids(records, self.rules.duplicate_hours)
-        )
-        if is_careful or not self._add_together(records):
+        has_ids = self.may_have_ids and (records.has_headers or self.rules.duplicate_hours > 0)
+        if self.rules.mapping or has_ids or not self._add_together(records):
             for record in records:
                 self.add(record)
 
-    def _add_together(self, records: Sequence[LogRecord]) -> bool:
+    def _add_together(self, records: Run) -> bool:
         """Count a run of plain events of which none can be late or in the future; False, and nothing, if it is none."""
         run = plain_run(records, self.rules.event_zone, self.rules.exposures)
-        if run is None or run.last > _earliest(records, self.rules.future_tolerance):
+        if run is None or run.last > _earliest(records.timestamps, self.rules.future_tolerance):
             return False
         try:
             week, newest = self.rules.week_of(run.first), self.rules.week_of(run.last)
@@ -135,7 +136,8 @@ class _Counting:
         has_last = run.last < week.end and len(events) == len(found)
         self._pass(run.last if has_last else max(time for _, time in run.timed(events)), week)
         bucket = self._bucket(week)
-        _count(events, bucket.counts, week.places)
+        _count(events, bucket.counts, week.units, week.units.places(run.user_ids))
+        self.has_numbers |= run.has_numbers
         bucket.touched = run.offset_after(events[-1])
         if self.witness:
             for event, time in run.timed(events):
@@ -206,7 +208,7 @@ class _Counting:
             return refused
         stream_time = self._pass(event.event_time, week)
         bucket = self._bucket(week)
-        bucket.counts[event.track_id][week.places[event.user_id] + event.kind] += 1
+        bucket.counts[event.track_id] += week.units[event.user_id][NAMES[event.kind]]
         bucket.touched = next_offset
         self._hear(bucket, event)
         if ids:
@@ -236,8 +238,7 @@ class _Counting:
     def _bucket(self, week: CountedWeek) -> Bucket:
         bucket = self.buckets.get(week.week)
         if bucket is None:
-            nought = [0] * (N_KINDS * len(week.groups))
-            counts: dict[str, list[int]] = defaultdict(nought.copy)
+            counts: dict[str, int] = defaultdict(int)
             bucket = Bucket(week.name, week.groups, week.fingerprint, counts, listeners=defaultdict(set))
             self.buckets[week.week] = bucket
         return bucket
@@ -270,31 +271,31 @@ class _Counting:
         part.end, part.stream_time = end, self.stream_time
         part.horizon = ChartWeek(self.horizon).name if self.horizon > self.oldest else ""
         part.buckets = [bucket for week, bucket in self.buckets.items() if week.first_day >= self.horizon]
-        for bucket in part.buckets:
-            _name_by_text(bucket.counts)
+        if self.has_numbers:
+            for bucket in part.buckets:
+                _name_by_text(bucket.counts)
         part.plays = self.cap.take(ChartWeek(self.horizon).name) if self.cap else {}
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
         self._begin(self._nothing(end))
         return part
 
 
-def _count(events: Sequence[Any], counts: dict[Any, list[int]], places: Places) -> None:
-    """Add plain events to the counts of their tracks."""
-    known: dict[Any, int] = places.known
-    rest = iter(events)
+def _count(events: Sequence[Any], counts: dict[Any, int], units: Units, places: Any) -> None:
+    """Add plain events to the counts of their tracks; places are where those of their users are looked up."""
+    of_place, rest = units.of_place, iter(events)
     while True:
         try:
             for event in rest:
-                counts[event.track_id][known[event.user_id] + KINDS[event.event_type]] += 1
+                counts[event.track_id] += of_place[places[event.user_id]][event.event_type]
             return
-        except KeyError:  # of a user who is not known yet
-            counts[event.track_id][places[event.user_id] + KINDS[event.event_type]] += 1
+        except (KeyError, IndexError):  # of a user who is not known there
+            counts[event.track_id] += units.learn(places, event.user_id)[event.event_type]
 
 
-def _name_by_text(counts: dict[Any, list[int]]) -> None:
+def _name_by_text(counts: dict[Any, int]) -> None:
     """Join what was counted of tracks that are integers to that of their decimal texts."""
     for number in [track_id for track_id in counts if type(track_id) is int]:
-        counts[str(number)] = [sum(pair) for pair in zip(counts.pop(number), counts[str(number)], strict=True)]
+        counts[str(number)] += counts.pop(number)
 
 
 def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
@@ -306,7 +307,9 @@ def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
         return never
 
 
-def _earliest(records: Sequence[LogRecord], tolerance: timedelta) -> datetime:
-    """The latest event time that all of these records may hold."""
-    timestamps = [record.timestamp for record in records if record.timestamp >= 0]
-    return _latest(min(timestamps, default=-1), tolerance)
+def _earliest(timestamps: Sequence[int], tolerance: timedelta) -> datetime:
+    """The latest event time that records of all of these timestamps may hold."""
+    earliest = min(timestamps)
+    if earliest < 0:
+        earliest = min([timestamp for timestamp in timestamps if timestamp >= 0], default=earliest)
+    return _latest(earliest, tolerance)

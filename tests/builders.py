@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from features.duplicates import Headers
+from features.records import Headers
 from features.rules import Rules
 from features.weeks import Calendar, ChartWeek
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from features.parts import LogRecord
+from features.records import LogRecord
 
 WHITESPACE = b" \t\r\n"
 COUNTED = ("play", "skip", "like")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from struct import pack
 
+from features import packing
 from features.parts import Bucket
 from features.store import CounterStore
 from tests.oracle import Bucket as Name
@@ -10,7 +11,18 @@ from tests.oracle import Bucket as Name
 
 def by_group(bucket: Bucket) -> Iterator[tuple[Name, tuple[int, int, int]]]:
     """What a bucket adds to each track and group; what is nought is left out."""
-    return _by_group(bucket.week, bucket.groups, bucket.counts)
+    return _by_group(bucket.week, bucket.groups, counts_of(bucket))
+
+
+def counts_of(bucket: Bucket) -> dict[str, tuple[int, ...]]:
+    """Plays, skips and likes of every group by track id."""
+    rows = packing.packed(bucket.counts, bucket.n_counts)
+    return {track_id: packing.unpacked(row) for track_id, row in rows.items()}
+
+
+def numbers(counts: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Each track's counts as a bucket has them."""
+    return {track_id: int.from_bytes(packed(*row), "little") for track_id, row in counts.items()}
 
 
 def _by_group(

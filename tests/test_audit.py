@@ -342,7 +342,7 @@ def test_a_recount_is_what_the_script_does_in_redis(redis: Redis, prefix: str) -
 def test_a_recount_keeps_only_the_counts_of_the_weeks_wanted() -> None:
     recount = Recount(rules(), 0, lambda track_id: 0, {"2023-W25"})
     recount.add(Batch(0, 0, 3, [Record(0, play(0)), Record(1, play(1)), Record(2, play(2))]))
-    assert recount.bucket("2023-W25", 0) == {"a": [0, 0, 0, 1, 0, 0]}
+    assert recount.bucket("2023-W25", 0) == {"a": (0, 0, 0, 1, 0, 0)}
     assert recount.bucket("2023-W24", 0) == {}
     assert len(recount.touched) == 3
 

@@ -18,10 +18,11 @@ from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from features.connect import connect
 from features.contracts import SessionEventContract
-from features.duplicates import Headers, Origin, ids_in
+from features.duplicates import Origin, ids_in
 from features.events import RawEvent, decode, event_id
 from features.fence import OUTCOMES, accounted
 from features.parts import Part, SetAside
+from features.records import Headers
 from features.store import CounterStore, Fenced
 from features.tally import tally
 from hitparade.pipeline import accounting

@@ -82,7 +82,7 @@ def test_all_parts_together_hold_no_more_than_they_may_and_the_longest_goes_firs
 
 def test_what_is_remembered_are_tracks_by_week_and_their_listeners() -> None:
     weeks = [
-        Bucket(week, (), "", {"a": [1], "b": [1]}, listeners={"a": {"u1", "u2"}, "b": {"u1"}})
+        Bucket(week, (), "", {"a": 1, "b": 1}, listeners={"a": {"u1", "u2"}, "b": {"u1"}})
         for week in ("2023-W24", "2023-W25")
     ]
     assert Part(0, 1, MONDAY, buckets=weeks).size == 2 * (2 + 3)

@@ -14,16 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.events import CAUSES
+from features.events import CAUSES, KINDS, Kind
 from features.fence import OUTCOMES
-from features.parts import LogRecord
+from features.parts import one_of
 from features.plain import RUN_BYTES, plain_run
-from features.rules import MOST_USERS, MOST_WEEKS, Places
+from features.records import Run, runs
+from features.rules import MOST_USERS, MOST_WEEKS, Units
 from features.tally import _Counting, tally
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
 from tests.builders_plain import any_log
 from tests.oracle import Chart, recount
+from tests.stored import counts_of
 from tests.test_tally import count
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -40,7 +42,7 @@ def noting_ways() -> Iterator[Counter[bool]]:
     found: Counter[bool] = Counter()
     add_together = _Counting._add_together
 
-    def noted(counting: _Counting, records: Sequence[LogRecord]) -> bool:
+    def noted(counting: _Counting, records: Run) -> bool:
         answer = add_together(counting, records)
         found[answer] += 1
         return answer
@@ -193,7 +195,7 @@ def test_an_integer_and_its_text_are_one_track_and_one_user_in_any_order() -> No
     for log in itertools.permutations(log_of(values[:5])):
         (part,) = tally(log, 0, 9, None, rules())
         (bucket,) = part.buckets
-        assert bucket.counts == {"5": [4, 0, 0, 1, 0, 0]}
+        assert counts_of(bucket) == {"5": (4, 0, 0, 1, 0, 0)}
     parts = list(tally(log_of(values), 0, 9, None, rules(), most_tracks=2))
     assert len(parts) > 1
     assert all(set(bucket.counts) == {"5"} for part in parts for bucket in part.buckets)
@@ -215,18 +217,19 @@ def test_each_week_of_a_run_is_counted_by_its_own_experiment() -> None:
     (part,) = tally(
         log_of([array(play(0), play(1), play(1, user="uu"))]), 0, 1, None, rules(assignment_of=assignment_of)
     )
-    assert [(bucket.week, bucket.fingerprint, bucket.groups, bucket.counts) for bucket in part.buckets] == [
-        ("2023-W24", "first", ("even", "odd"), {"a": [0, 0, 0, 1, 0, 0]}),
-        ("2023-W25", "second", ("none", "odd", "even"), {"a": [0, 0, 0, 1, 0, 0, 1, 0, 0]}),
+    assert [(bucket.week, bucket.fingerprint, bucket.groups, counts_of(bucket)) for bucket in part.buckets] == [
+        ("2023-W24", "first", ("even", "odd"), {"a": (0, 0, 0, 1, 0, 0)}),
+        ("2023-W25", "second", ("none", "odd", "even"), {"a": (0, 0, 0, 1, 0, 0, 1, 0, 0)}),
     ]
 
 
 def test_users_may_be_more_than_are_remembered() -> None:
-    places = Places(Halves())
+    units = Units(Halves())
     for user in range(MOST_USERS):
-        assert places[user] == (0 if len(str(user)) % 2 == 0 else 3)
-    assert len(places.known) == MOST_USERS
-    assert (places["new"], places[5], len(places.known)) == (3, 3, 2)
+        assert units[user]["play"] == one_of(len(str(user)) % 2, Kind.PLAY)
+    assert len(units.any) == MOST_USERS
+    assert [units[user] for user in ("new", 5)] == [{kind: one_of(1, kind_) for kind, kind_ in KINDS.items()}] * 2
+    assert len(units.any) == 2
 
 
 def test_a_local_time_that_comes_twice_is_the_first_and_one_that_never_comes_is_before_the_change() -> None:
@@ -241,7 +244,8 @@ def test_a_local_time_that_comes_twice_is_the_first_and_one_that_never_comes_is_
 
 def test_what_a_run_holds_is_told_in_the_order_of_its_records() -> None:
     records = log_of([array(play(1), play(0, kind="exposure")), play(0), array(play(0.5))])
-    run = plain_run(records, UTC)
+    (whole,) = runs(records, RUN_BYTES)
+    run = plain_run(whole, UTC)
     assert run
     assert (run.first, run.last, run.n_ignored) == (MONDAY, MONDAY + WEEK, 1)
     assert [run.offset_after(event) for event in run.events] == [1, 2, 3]

@@ -12,6 +12,7 @@ from features.reader import CounterReader, Standing, WeekError, catalogue_of, ca
 from features.store import CounterStore
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK
+from tests.stored import numbers
 
 
 def week(name: str) -> ChartWeek:
@@ -86,7 +87,7 @@ def test_rows_are_sums_over_partitions_by_group_each_track_in_its_slice(store: C
             "a": [n for group in groups for n in rows[group]],
             f"only {partition}": [n for group in groups for n in ([5, 6, 7] if group == "all" else [0, 0, 0])],
         }
-        buckets = [Bucket(name, groups, "f", counts, 1) for name in ("2023-W23", "2023-W24")]
+        buckets = [Bucket(name, groups, "f", numbers(counts), 1) for name in ("2023-W23", "2023-W24")]
         store.apply(partition, "id", Part(0, 1, MONDAY, buckets=buckets))
     reader = CounterReader(store, [0, 1, 2], Calendar(), 12)
     tables = reader.slices(week("2023-W24"), reader.standing())
@@ -127,7 +128,7 @@ def test_the_counts_of_one_track_are_those_that_all_rows_of_the_kept_weeks_have(
     for partition, groups in ((0, ("odd", "all")), (1, ("all", "odd"))):
         counts = {"a": [1 + partition, 2, 3, 0, 0, 0], "b": [0, 0, 0, 0, 0, 0], f"only {partition}": [5, 0, 0, 0, 1, 0]}
         names = ("2023-W22", "2023-W24") if partition == 0 else ("2023-W24", "2023-W25")
-        buckets = [Bucket(name, groups, "f", {t: [*row] for t, row in counts.items()}, 1) for name in names]
+        buckets = [Bucket(name, groups, "f", numbers(counts), 1) for name in names]
         store.apply(partition, "id", Part(0, 1, MONDAY + partition * WEEK, buckets=buckets))
     reader = CounterReader(store, [0, 1, 2], Calendar(), weeks_kept=3)
     assert reader.of_track("a") == [
@@ -162,7 +163,7 @@ def test_tracks_looked_up_in_the_catalogue_are_as_all_of_its_slices_have_them(st
 
 
 def test_what_a_partition_has_of_a_track_is_asked_for_by_name(store: CounterStore) -> None:
-    bucket = Bucket("2023-W24", ("all",), "f", {"a": [1, 2, 3], "b": [4, 5, 6]}, 1)
+    bucket = Bucket("2023-W24", ("all",), "f", numbers({"a": [1, 2, 3], "b": [4, 5, 6]}), 1)
     entries = [CatalogueEntry("a", 5, 1, "{}"), CatalogueEntry("b", 6, 2, "")]
     store.apply(0, "id", Part(0, 1, MONDAY, buckets=[bucket], entries=entries))
     assert store.counts_of(0, ["2023-W23", "2023-W24"], "a") == {"2023-W24": (1, 2, 3)}

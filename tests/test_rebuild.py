@@ -493,7 +493,7 @@ def test_a_week_read_while_it_is_rebuilt_is_the_old_one_or_the_new(
 
 
 def part(start: int, end: int, week: str = "2023-W24", **changes: Any) -> Part:
-    return Part(start, end, None, buckets=[Bucket(week, ("all",), "f" * 16, {"t": [1, 0, 0]}, end)], **changes)
+    return Part(start, end, None, buckets=[Bucket(week, ("all",), "f" * 16, {"t": 1}, end)], **changes)
 
 
 @pytest.fixture

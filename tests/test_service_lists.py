@@ -22,6 +22,7 @@ from service.tracks import Catalogue
 from tests.builders import MONDAY, WEEK
 from tests.builders_history import track
 from tests.serving import a_list
+from tests.stored import numbers
 
 NOW = datetime(2023, 6, 20, tzinfo=UTC)
 
@@ -133,7 +134,10 @@ def counted(
     for partition, counts in enumerate(partitions):
         store.init(partition, 0, "id", {})
         before = {track_id: [n + 7 for n in row] for track_id, row in counts.items()}
-        buckets = [Bucket("2023-W24", ("a", "b"), "f", before, 1), Bucket("2023-W25", ("a", "b"), "f", dict(counts), 2)]
+        buckets = [
+            Bucket("2023-W24", ("a", "b"), "f", numbers(before), 1),
+            Bucket("2023-W25", ("a", "b"), "f", numbers(counts), 2),
+        ]
         store.apply(partition, "id", Part(0, 2, MONDAY + WEEK, buckets=buckets))
     catalogue.init(0, 0, "id", {})
     entries = [

@@ -22,6 +22,7 @@ from tests.builders import MONDAY
 from tests.builders_history import track as a_track
 from tests.builders_history import write_catalogue, write_week
 from tests.serving import NOW, a_list, client, parts
+from tests.stored import numbers
 from tests.test_why import WEEK, keep
 
 NOT_ASKED = "counters and catalogue: they cannot be asked now"
@@ -43,7 +44,7 @@ def in_redis(redis: Redis, prefix: str) -> TrackLookup:
     store.init(0, 0, "id", {"listeners": "True"})
     tracks.init(0, 0, "id", {})
     counts = {"a": [1, 2, 3, 4, 5, 6], "a/b": [1, 0, 0, 0, 0, 0], "counted": [0, 0, 0, 1, 0, 0]}
-    bucket = Bucket("2023-W24", ("control", "treatment"), "f", counts, 1, {"a": {"u", "v", "w"}})
+    bucket = Bucket("2023-W24", ("control", "treatment"), "f", numbers(counts), 1, {"a": {"u", "v", "w"}})
     store.apply(0, "id", Part(0, 1, MONDAY, buckets=[bucket]))
     entries = [CatalogueEntry(i, 1, 1, a_track(i, tempo=None).model_dump_json()) for i in ("a", "a/b", "listed")]
     tracks.apply(0, "id", Part(0, 1, None, entries=entries))

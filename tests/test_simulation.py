@@ -21,7 +21,7 @@ from tests.simulation.course import simulate
 from tests.simulation.memory import MemoryStore
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.world import SEEDS_PER_LOG
-from tests.stored import stored
+from tests.stored import numbers, stored
 from tests.test_caps import plays_of
 from tests.test_store import SETTINGS
 
@@ -123,7 +123,7 @@ def random_part(chance: random.Random, start: int, newest: int) -> Part:
         groups = GROUPS[week]
         counts = {track: [chance.randint(0, 2) for _ in range(3 * len(groups))] for track in chance.sample("abc", 2)}
         heard = {track: {*chance.choices("uvw", k=chance.randint(1, 3))} for track in counts if chance.random() < 0.5}
-        part.buckets.append(Bucket(week, groups, chance.choice(("f1", "f2")), counts, end, heard))
+        part.buckets.append(Bucket(week, groups, chance.choice(("f1", "f2")), numbers(counts), end, heard))
         part.plays = {**part.plays, week: {pair: chance.randint(1, 9) for pair in some_ids(chance)}}
         part.ids[f"replayed:{week}"] = some_ids(chance)
     part.ids |= {name: some_ids(chance) for name in chance.sample(generations, chance.randint(0, 2))}

@@ -127,7 +127,7 @@ def test_a_sketch_that_is_none_is_refused_before_anything_is_written(store: Coun
     store.apply(0, "AAAA", part(0, 1, *heard({"a": users(1)})))
     store.client.hset(store.key(0, f"listeners:{WEEK}:{store.slice_of('a')}"), "a", bad)
     before = everything(store)
-    bucket = Bucket(WEEK, ("all",), "f", {"a": [1, 0, 0]}, 1, {"b": users(2), "a": users(2)})
+    bucket = Bucket(WEEK, ("all",), "f", {"a": 1}, 1, {"b": users(2), "a": users(2)})
     with pytest.raises(ResponseError, match="a sketch of listeners"):
         store.apply(0, "AAAA", part(1, 2, bucket))
     assert everything(store) == before

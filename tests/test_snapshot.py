@@ -19,6 +19,7 @@ from features.reader import CounterReader, WeekError
 from features.store import CounterStore
 from features.weeks import Calendar
 from tests.builders_weekly import chart_week, entry, moment, part
+from tests.stored import numbers
 
 TOPIC_ID = "topic-1"
 GROUPS = ("treatment", "control")
@@ -69,7 +70,7 @@ class Counted:
         fence = self.sessions.init(partition, 0, TOPIC_ID, {})
         start, end = fence.next_offset, fence.next_offset + 1
         rows = {i: [n * (name == group) for name in GROUPS for n in (plays, 0, 0)] for i, plays in counts.items()}
-        bucket = Bucket(chart_week(week).name, GROUPS, "f", rows, end)
+        bucket = Bucket(chart_week(week).name, GROUPS, "f", numbers(rows), end)
         self.stream_time = max(self.stream_time, moment(week))
         self.sessions.apply(
             partition, TOPIC_ID, Part(start, end, self.stream_time, horizon, [bucket], since=fence.stream_time)

@@ -16,6 +16,7 @@ from features.parts import Bucket, CatalogueEntry, Part
 from features.store import CounterStore, Fenced, TopicChanged
 from hitparade.processes import HOST, child, comes_up, leash
 from tests.servers import free_port_pair, wait_until
+from tests.stored import numbers
 
 SETTINGS = {"layout": "2", "first_day": "monday", "zone": "UTC", "slices": "4", "plays_cap": "0", "listeners": "False"}
 TOPIC_ID = "AAAA"
@@ -40,7 +41,7 @@ def everything(store: CounterStore) -> dict[bytes, bytes | None]:
 def bucket(
     counts: dict[str, list[int]], week: str = "2023-W24", *groups: str, touched: int = 1, of: str = "f1"
 ) -> Bucket:
-    return Bucket(week, groups or ("all",), of, counts, touched)
+    return Bucket(week, groups or ("all",), of, numbers(counts), touched)
 
 
 def part(start: int = 0, end: int = 1, *buckets: Bucket, **changes: Any) -> Part:
