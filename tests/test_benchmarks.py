@@ -174,6 +174,15 @@ def test_an_aim_without_its_peer_cannot_be_told_and_wrong_counters_never_hold() 
     assert by_name(failed_row(name, 60, "it hung"), row("streams-exactly-once", 1))[name]["holds"] is False
 
 
+def test_an_aim_is_held_against_flink_where_it_is_to_be_had() -> None:
+    name, streams = "count-confluent-single", row("streams-exactly-once", 10)
+    assert by_name(row(name, 24), streams)[name]["holds"] is True
+    assert by_name(row(name, 23), streams)[name]["holds"] is False
+    assert by_name(row(name, 23), streams, row("flink-heap", 16))[name]["holds"] is True
+    assert by_name(row(name, 27), streams, row("flink-heap", 20))[name]["holds"] is False
+    assert by_name(row(name, 23), streams, failed_row("flink-heap", 5, "it hung"))[name]["holds"] is False
+
+
 def test_the_table_has_a_line_a_peer_and_shows_what_is_wrong() -> None:
     ours = row_of("count-kafka-python-single", 3_000_000, [Measured(123456.4, 6.789, 120.4, 1.234, 55.5, True)])
     rows = finished(
@@ -193,7 +202,7 @@ def test_the_page_says_what_failed_and_what_was_left_out() -> None:
     found = page(rows, {"quix": "no network"}, {"quixstreams": "3.28.1"}, 3)
     assert "- faust failed: it hung\n" in found
     assert "- quix was skipped: no network\n" in found
-    assert "at least 2.5 times Kafka Streams exactly once: cannot be told\n" in found
+    assert "1.45 times Flink SQL on the heap: cannot be told\n" in found
     assert "Versions: quixstreams 3.28.1." in found
 
 

@@ -8,10 +8,10 @@ from functools import partial
 from importlib.metadata import version
 
 from benchmarks.environments import python_of, versions
+from benchmarks.peers import flink, streams
 from benchmarks.peers.ours import count, need
 from benchmarks.peers.scripted import script
 from benchmarks.peers.stage import Stage
-from benchmarks.peers.streams import compile_streams, streams
 from benchmarks.peers.watch import Going
 
 MANY, SOME, FEW, FEWER, FEWEST = 3_000_000, 600_000, 300_000, 100_000, 30_000
@@ -59,10 +59,11 @@ def _script(
 
 
 def _streams(name: str, guarantee: str) -> Peer:
-    def ready() -> dict[str, str]:
-        return {"kafka-streams": compile_streams()}
+    return Peer(name, MANY, streams.ready, partial(streams.streams, guarantee=guarantee))
 
-    return Peer(name, MANY, ready, partial(streams, guarantee=guarantee))
+
+def _flink(name: str, backend: str) -> Peer:
+    return Peer(name, MANY, flink.ready, partial(flink.flink, backend=backend))
 
 
 def _raw_kafka_python() -> Peer:
@@ -84,10 +85,13 @@ ROSTER = (
     _ours("count-kafka-python-arrays", "kafka-python", arrays=True),
     _ours("count-kafka-python-arrays-2", "kafka-python", arrays=True, n_consumers=2),
     _ours("count-confluent-single", "confluent-kafka", arrays=False),
+    _ours("count-confluent-single-2", "confluent-kafka", arrays=False, n_consumers=2),
     _ours("count-confluent-arrays", "confluent-kafka", arrays=True),
     _ours("count-confluent-arrays-2", "confluent-kafka", arrays=True, n_consumers=2),
     _streams("streams-at-least-once", "at_least_once"),
     _streams("streams-exactly-once", "exactly_once_v2"),
+    _flink("flink-heap", "hashmap"),
+    _flink("flink-rocksdb", "rocksdb"),
     _script("bytewax-stateful", SOME, "bytewax_stateful", "bytewax", *BYTEWAX),
     _script("bytewax-window", FEWER, "bytewax_window", "bytewax", *BYTEWAX),
     _script("quix", FEW, "quix", "quix", "quixstreams==3.28.1"),

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.streams import jar_version
+from benchmarks.peers.java import jar_version
 from tests.servers import KAFKA
 
 Row = Mapping[str, Any]
@@ -19,10 +19,13 @@ WHAT = {
     "count-kafka-python-arrays": "**hitparade**, kafka-python, arrays of 25",
     "count-kafka-python-arrays-2": "**hitparade**, kafka-python, arrays of 25, two consumers",
     "count-confluent-single": "**hitparade**, confluent-kafka, single events",
+    "count-confluent-single-2": "**hitparade**, confluent-kafka, single events, two consumers",
     "count-confluent-arrays": "**hitparade**, confluent-kafka, arrays of 25",
     "count-confluent-arrays-2": "**hitparade**, confluent-kafka, arrays of 25, two consumers",
     "streams-at-least-once": "Kafka Streams, RocksDB, two threads, at least once",
     "streams-exactly-once": "Kafka Streams, RocksDB, two threads, exactly once",
+    "flink-heap": "Flink SQL, heap, two slots",
+    "flink-rocksdb": "Flink SQL, RocksDB, two slots",
     "bytewax-stateful": "Bytewax, `stateful_map`",
     "bytewax-window": "Bytewax, weekly windows",
     "quix": "Quix Streams, RocksDB with changelog",
