@@ -1,4 +1,4 @@
-"""A part on its way into Redis, while the next one is decided; and partitions that Redis does not serve for a while."""
+"""Parts on their way into Redis, while the next one is decided; and partitions that Redis does not serve for a while."""
 
 import random
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 """The loop of the counting consumers: poll, decide, set aside, apply, commit. It reads as the guarantee.
 
 Redis holds the counters and the offset, and both move in one step. Whatever dies or times out, the fence tells where
-to go on. While Redis applies one part, the next one is polled and decided; it is sent only when that one is in. A part
-that only counts is held while much is waiting, and goes on with what is polled next: a long one is cheap.
+to go on. While Redis applies one part and has the next one at hand, the one after is polled and decided; should one be
+refused, the fence refuses what was sent after it. A part that only counts is held while much is waiting, and goes on
+with what is polled next: a long one is cheap.
 """
 
 import logging
@@ -206,7 +207,7 @@ class Consumer:
             self.health.recovered(self.clock())
 
     def drain(self, batch: Batch) -> None:
-        """Move one span from Kafka into Redis; its last part is still on its way when this returns."""
+        """Move one span from Kafka into Redis; its last parts are still on their way when this returns."""
         going_on, stream_time = self._held.pop(batch.partition, None), self._expected(batch.partition).stream_time
         if going_on:
             stream_time = going_on.stream_time

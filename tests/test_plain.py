@@ -19,7 +19,7 @@ from features.fence import OUTCOMES
 from features.parts import one_of
 from features.plain import RUN_BYTES, plain_run
 from features.records import Run, runs
-from features.rules import MOST_USERS, MOST_WEEKS, Units
+from features.rules import LEAST_BIG_ID, MOST_USERS, MOST_WEEKS, Units
 from features.tally import _Counting, tally
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
@@ -230,6 +230,24 @@ def test_users_may_be_more_than_are_remembered() -> None:
     assert len(units.any) == MOST_USERS
     assert [units[user] for user in ("new", 5)] == [{kind: one_of(1, kind_) for kind, kind_ in KINDS.items()}] * 2
     assert len(units.any) == 2
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [LEAST_BIG_ID - 1, -1, 0, -LEAST_BIG_ID],
+        [LEAST_BIG_ID, 7, -LEAST_BIG_ID],
+        [-2 * LEAST_BIG_ID - 1, -(10**30), 7],
+        ["7", 7, -7, 10**30],
+    ],
+)
+def test_users_whose_ids_are_any_integers_are_in_their_groups(ids: list[Any]) -> None:
+    assert ways(log_of([wire(user_id=user) for user in ids * 2])) == TOGETHER
+
+
+def test_groups_may_be_more_than_a_byte_can_tell() -> None:
+    units = Units(Halves(group_names=(*map(str, range(254)), "even", "odd")))
+    assert units.learn(units.places([3]), 3) == units["3"] == {kind: one_of(255, n) for kind, n in KINDS.items()}
 
 
 def test_a_local_time_that_comes_twice_is_the_first_and_one_that_never_comes_is_before_the_change() -> None:
