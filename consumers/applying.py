@@ -1,4 +1,4 @@
-"""Parts on their way into Redis, while the next one is decided; and partitions that Redis does not serve for a while."""
+"""Parts on their way into Redis, while one is decided; and partitions that Redis does not serve for a while."""
 
 import random
 from collections.abc import Callable

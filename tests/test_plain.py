@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.duplicates import Origin
 from features.events import CAUSES, KINDS, Kind
 from features.fence import OUTCOMES
 from features.parts import one_of
 from features.plain import RUN_BYTES, plain_run
-from features.records import Run, runs
+from features.records import Record as Fields
+from features.records import Records, Run, runs
 from features.rules import LEAST_BIG_ID, MOST_USERS, MOST_WEEKS, Units
 from features.tally import _Counting, tally
 from features.weeks import Calendar, ChartWeek
@@ -230,6 +232,21 @@ def test_users_may_be_more_than_are_remembered() -> None:
     assert len(units.any) == MOST_USERS
     assert [units[user] for user in ("new", 5)] == [{kind: one_of(1, kind_) for kind, kind_ in KINDS.items()}] * 2
     assert len(units.any) == 2
+
+
+def test_a_log_may_come_field_by_field() -> None:
+    """With gaps between its offsets; what is set aside is so with its key and its origin."""
+    headers = Origin(0, 5, 0).headers("sessions.late")
+    log = [Record(3 * n, play(n / 9, f"t{n}"), n, b"key") for n in range(9)]
+    log += [Record(40, b"x", 9, b"odd"), Record(41, play(-30), 9, None, headers), Record(60, None), Record(61, play(2))]
+    columns: Any = [[getattr(record, name) for record in log] for name in Fields.__struct_fields__]
+    fields = Records(*columns)
+    changes = rules(topic="sessions.late")
+    parts = [[*tally(one, 0, 70, None, changes, most_tracks=2, known={})] for one in (log, fields)]
+    assert parts[0] == parts[1]
+    assert len(parts[0]) > 2
+    assert [(record.offset, record.key) for record in fields] == [(record.offset, record.key) for record in log]
+    assert (len(fields), fields[1].offset, [record.value for record in fields[-2:]]) == (13, 3, [None, play(2)])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def compiled(name: str, class_path: str) -> str:
     command = ["javac", "-d", str(classes), "-cp", class_path, str(SOURCES / f"{name}.java")]
     answer = subprocess.run(command, check=False, capture_output=True, text=True)
     if answer.returncode:
-        raise Missing(f"{name}.java does not compile with {class_path}: {answer.stderr.splitlines()[0]}")
+        raise Missing(f"{name}.java does not compile with its jars: {answer.stderr.splitlines()[0]}")
     return f"{classes}:{class_path}"
 
 

@@ -77,8 +77,9 @@ partition. Four weeks in near order, one event in fifty late by hours or days; 1
 alike: no track is popular, so that hardly anything adds up within a batch, which is the hardest for us. Slow peers
 count fewer events. The clock runs from the first look (one in 50 ms) that finds a tenth of the events counted, when all
 have started, joined and warmed up, to the first that finds eight tenths: not to the end, where what was read before the
-clock ran would count as well. Counted is what is in the peer's own state: ours is in Redis with its append-only file by
-then, theirs may still wait to be committed. CPU is user and system time of the peer's processes (ours: consumers and
+clock ran would count as well. Flink's own package has no connector for Kafka: it is of one that redistributes it,
+shigawire-apache-flink-libraries. Counted is what is in the peer's own state: ours is in Redis with its append-only file
+by then, theirs may still wait to be committed. CPU is user and system time of the peer's processes (ours: consumers and
 Redis) between the two; the broker's is nobody's. When all is counted, the counters are compared, one by one, with those
 of a plain loop over the events.
 """
