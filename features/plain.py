@@ -21,7 +21,7 @@ Id = Annotated[str, msgspec.Meta(min_length=1)] | int
 class PlainEvent(msgspec.Struct, gc=False):
     """The fields of the contract, as events that nothing is wrong with ordinarily have them; msgspec judges them."""
 
-    event_type: Literal[tuple(KNOWN)]  # type: ignore[valid-type]  # of these it gives always the same, hashed once
+    event_type: Literal[KNOWN]  # type: ignore[valid-type]  # of these it gives always the same, hashed once
     track_id: Id | None = None
     user_id: Id | None = None
     timestamp: datetime | None = None
