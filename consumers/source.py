@@ -152,7 +152,7 @@ class Source:
             self.client.commit(offsets)
 
     def topic_id(self) -> str:
-        """The topic's id, at most a second old."""
+        """The topic's id, as it was not long ago."""
         return self.watch.facts(self.topic).topic_id
 
     def close(self) -> None:
