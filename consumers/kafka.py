@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 100  # 500 costs a fifth where partitions are uneven; 10 starves on Tansu
 MAX_POLL_RECORDS = 2000
-TOPIC_CHECK_S = 0.3  # nobody deletes a topic, makes it anew and fills it in less
+TOPIC_CHECK_S = 0.3  # a topic that is made anew and filled in less could be counted on
 LONGEST_HEARTBEAT_MS = 500  # by their heartbeats members learn that the group changes, however long a session lasts
 LONGEST_JOIN_S = 0.3  # that a stop waits for
 LONGEST_TANSU_JOIN_S = 6.0  # it takes half of the session time-out, and a join left half-way locks its group
