@@ -4,6 +4,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from kafka.future import Future
 
 from consumers.client import OpenClient, OutOfRange
 from consumers.confluent import Confluent
-from consumers.kafka import KafkaUnavailable, build_consumer, readable
+from consumers.kafka import KafkaUnavailable, TopicFacts, TopicWatch, build_consumer, readable
 from consumers.kafka_python import KafkaPython
 from consumers.source import Batch, Source
 from producers.kafka import build_producer
@@ -195,6 +196,25 @@ def test_nothing_stays_of_a_wait_that_timed_out(kafka: str) -> None:
             assert sum(type(one) is KafkaTimeoutError for one in gc.get_objects()) <= 1
         finally:
             gc.enable()
+
+
+def test_a_topic_is_asked_after_anew_once_what_is_known_of_it_could_be_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """How old it is counts from the question: nobody knows how long the answer was on its way."""
+    now, ids, watch = [0.0], iter("abc"), TopicWatch({})
+
+    def ask(topic: str) -> TopicFacts:
+        now[0] += 0.2
+        return TopicFacts(next(ids), (0,))
+
+    monkeypatch.setattr("consumers.kafka.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(watch, "_ask", ask)
+    seen = []
+    for at in (0.0, 0.29, 0.31, 0.6, 0.62):
+        now[0] = at
+        seen.append(watch.facts("t").topic_id)
+    assert seen == ["a", "a", "b", "b", "c"]
 
 
 def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str, source: Source) -> None:
