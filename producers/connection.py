@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
+from weakref import WeakSet
 
 from kafka.errors import (
     AuthorizationError,
@@ -115,6 +116,30 @@ class _Socket(ssl.SSLSocket):
         socket.socket.shutdown(self, socket.SHUT_RDWR)  # which wakes who waits for an answer
 
 
+class _Net(NetworkSelector):  # type: ignore[misc]
+    """The loop of a client; when it closes, so does every socket that it waited for.
+
+    kafka-python leaves open those that were still to be written to, or to connect.
+    """
+
+    def __init__(self, **configs: Any) -> None:
+        super().__init__(**configs)
+        self._sockets: WeakSet[socket.socket] | set[socket.socket] = WeakSet()
+
+    def register_event(self, fileobj: socket.socket, event: int, task: Any) -> None:
+        """As kafka-python."""
+        self._sockets.add(fileobj)
+        super().register_event(fileobj, event, task)
+
+    def close(self) -> None:
+        """Stop, and leave no socket open."""
+        self.stop()
+        self._sockets = set(self._sockets)  # what now gives up waiting for one may be the last that knows of it
+        super().close()
+        for each in self._sockets:
+            each.close()
+
+
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     """The connections of a client, and what was last wrong with each that has failed."""
 
@@ -160,7 +185,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     def _let_go(self) -> None:
         self.close()
-        self._net.stop()
+        self._net.close()
 
 
 def _context(net: NetworkSelector, configs: Mapping[str, Any]) -> ssl.SSLContext:
@@ -179,7 +204,7 @@ class Client(KafkaNetClient):  # type: ignore[misc]
     """What `kafka_client` of every consumer, producer and admin client is."""
 
     def __init__(self, **configs: Any) -> None:
-        net = NetworkSelector(**configs)
+        net = _Net(**configs)
         if configs["security_protocol"].endswith("SSL"):
             configs["ssl_context"] = _context(net, configs)
         super().__init__(net, _Manager(net, **configs), **configs)

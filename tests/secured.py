@@ -25,6 +25,7 @@ from redis import Redis
 from features.connect import connect
 from hitparade.processes import HOST, child, last_lines, leash
 from hitparade.settings import Settings
+from producers.kafka import CLIENT
 from tests.servers import KAFKA, ROOT, apache_kafka, free_port_pair, missing, wait_until
 
 DEPLOY = ROOT / "deploy"
@@ -87,7 +88,7 @@ class Guarded:
 
     def admin(self) -> KafkaAdminClient:
         """Who may do everything."""
-        return KafkaAdminClient(**self.by_certificate("admin").kafka)
+        return KafkaAdminClient(**CLIENT, **self.by_certificate("admin").kafka)
 
     def give_rights(self) -> None:
         """Those of deploy/acl/kafka.sh, by Kafka's own tool: one JVM for all of its lines."""

@@ -17,6 +17,7 @@ from consumers.source import Batch
 from features.duplicates import Origin
 from features.store import CounterStore
 from hitparade import wiring
+from producers.kafka import CLIENT
 from tests.builders import MONDAY, WEEK, Record, millis, play, rules, wire
 from tests.builders_counting import PARTITIONS, Counted, running
 from tests.commands import Command, Ended
@@ -243,7 +244,7 @@ def counted_of_weeks_gone(counted: Counted) -> int:
 
 
 def delete_before(counted: Counted, offset: int) -> None:
-    with KafkaAdminClient(**counted.settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **counted.settings.kafka) as admin:
         admin.delete_records({TopicPartition(counted.topic, 0): offset})
 
 

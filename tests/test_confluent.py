@@ -13,7 +13,7 @@ from consumers.kafka import KafkaUnavailable
 from consumers.source import Source
 from hitparade.__main__ import main
 from hitparade.settings import Settings
-from producers.kafka import build_producer
+from producers.kafka import CLIENT, build_producer
 from tests.servers import free_port_pair, wait_until
 
 
@@ -73,7 +73,7 @@ class NoText(str):
 
 def test_a_header_whose_name_is_no_text_stops_nothing(apache: str, prefix: str) -> None:
     kafka = {"bootstrap_servers": apache}
-    with contextlib.closing(KafkaAdminClient(**kafka)) as admin:
+    with contextlib.closing(KafkaAdminClient(**CLIENT, **kafka)) as admin:
         admin.create_topics([NewTopic(prefix, 1, 1)])
     with contextlib.closing(build_producer(kafka)) as producer:
         producer.send(prefix, b"a", headers=[("good", b"1")])

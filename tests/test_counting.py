@@ -24,7 +24,7 @@ from features.fence import OUTCOMES
 from features.store import CounterStore
 from hitparade import wiring
 from hitparade.settings import Settings
-from producers.kafka import Sender, build_producer
+from producers.kafka import CLIENT, Sender, build_producer
 from producers.sessions import send_sessions
 from producers.topics import ensure_topics, topic_specs
 from tests.builders import Record, array, play, wire
@@ -144,7 +144,7 @@ def test_a_second_consumer_counts_nothing_twice_and_kafka_shows_no_lag(env: dict
     check(settings)
     ends = end_offsets(settings.kafka, {settings.topics.sessions: range(PARTITIONS)})[settings.topics.sessions]
     assert ends == {0: 51, 1: 0}
-    with KafkaAdminClient(**settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
         (group,) = admin.list_group_offsets({settings.topics.group("sessions"): None}).values()
     committed = {at.partition: offset.offset for at, offset in group.items()}
     assert committed[0] == 51
@@ -209,7 +209,7 @@ def test_records_deleted_before_they_were_counted_are_refused_or_tallied(apache_
     send(settings, [play(track=f"t{n}") for n in range(10)])
     assert count(settings).tallies == Counter(counted=10)
     send(settings, [play(track=f"t{n}") for n in range(10)])
-    with KafkaAdminClient(**settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
         admin.delete_records({TopicPartition(settings.topics.sessions, 0): 14})
     refused = count(settings)
     assert "the fence is at offset 10, but the log begins at 14: 4 offsets were deleted" in refused.stopped[0]
@@ -233,7 +233,7 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
     running.start()
     try:
         wait_until(lambda: consumer.tallies["counted"] == 10, 20, "ten events")
-        with KafkaAdminClient(**settings.kafka) as admin:
+        with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
             admin.delete_topics([topic])
         if seen == "missing":
             wait_until(lambda: not consumer.source.holds(0), 20, "the topic to be missed")
@@ -381,7 +381,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(apache_env: dict[str, s
         assert resident_mib(running) < 80
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
-    with KafkaAdminClient(**settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
         (group,) = admin.describe_groups([settings.topics.group("sessions")]).values()
     assert group["members"] == []
 

@@ -15,6 +15,7 @@ import hitparade.checks_kafka
 from features.topics import Topics
 from hitparade.checks_kafka import KAFKA
 from hitparade.processes import HOST
+from producers.kafka import CLIENT
 from producers.topics import ensure_topics, topic_specs
 from tests.builders_counting import PARTITIONS, Counted, running
 from tests.doctoring import OK, WARNING, WRONG, look, looks
@@ -204,7 +205,7 @@ def test_a_broker_that_does_not_tell_is_believed(log: Counted) -> None:
 
 
 def deleted(log: Counted, before: int) -> None:
-    with KafkaAdminClient(**log.settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **log.settings.kafka) as admin:
         admin.delete_records({TopicPartition(log.topic, 0): before})
 
 

@@ -17,6 +17,7 @@ from hitparade import embedded as module
 from hitparade.embedded import Embedded, EmbeddedError, embedded
 from hitparade.processes import HOST, leash
 from hitparade.settings import Settings
+from producers.kafka import CLIENT
 from tests.commands import exit_code
 from tests.servers import ROOT, missing, wait_until
 
@@ -70,11 +71,11 @@ def taken_port() -> Iterator[int]:
 
 
 def test_a_record_goes_through_the_broker(kafka: str, prefix: str) -> None:
-    with closing(KafkaAdminClient(bootstrap_servers=kafka)) as admin:
+    with closing(KafkaAdminClient(**CLIENT, bootstrap_servers=kafka)) as admin:
         admin.create_topics({prefix: {"num_partitions": 1, "replication_factor": 1}})
-    with closing(KafkaProducer(bootstrap_servers=kafka)) as producer:
+    with closing(KafkaProducer(**CLIENT, bootstrap_servers=kafka)) as producer:
         producer.send(prefix, b"played").get(timeout=10)
-    with closing(KafkaConsumer(bootstrap_servers=kafka, fetch_max_wait_ms=100)) as consumer:
+    with closing(KafkaConsumer(**CLIENT, bootstrap_servers=kafka, fetch_max_wait_ms=100)) as consumer:
         consumer.assign([TopicPartition(prefix, 0)])
         consumer.seek(TopicPartition(prefix, 0), 0)
         records = consumer.poll(timeout_ms=10_000)

@@ -1,7 +1,10 @@
 """Files into Kafka: everything arrives once, in order, where Kafka's own clients would put it, or is counted."""
 
+import gc
 import gzip
 import json
+import socket
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,15 +17,17 @@ from zoneinfo import ZoneInfo
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewTopic
+from kafka.net.inet import create_connection
 from kafka.partitioner import DefaultPartitioner
 
 from consumers.kafka import build_consumer
 from features.events import BadRecord, decode
 from features.topics import Topics
-from hitparade.embedded import embedded
+from hitparade.embedded import Embedded, embedded
+from hitparade.processes import HOST
 from producers.arrays import Key, paced, partition_of, place
 from producers.files import SourceError, read_all_lines
-from producers.kafka import DeliveryError, KafkaUnreachable, Sender, Sent, TopicMissing
+from producers.kafka import CLIENT, DeliveryError, KafkaUnreachable, Sender, Sent, TopicMissing
 from producers.sessions import in_event_time, produce_sessions, send_sessions
 from producers.tracks import produce_tracks
 from tests.servers import free_port_pair
@@ -33,14 +38,14 @@ AT = '{{"timestamp": {}, "user_id": 1, "track_id": "t", "event_type": "play"}}'
 
 
 def make_topic(kafka: str, name: str, **configs: str) -> str:
-    with KafkaAdminClient(bootstrap_servers=kafka) as admin:
+    with KafkaAdminClient(**CLIENT, bootstrap_servers=kafka) as admin:
         admin.create_topics([NewTopic(name, N_PARTITIONS, 1, topic_configs=configs)])
         admin.wait_for_topics([name])
     return name
 
 
 def topics_of(kafka: str) -> list[str]:
-    with KafkaAdminClient(bootstrap_servers=kafka) as admin:
+    with KafkaAdminClient(**CLIENT, bootstrap_servers=kafka) as admin:
         names: list[str] = admin.list_topics()
         return names
 
@@ -216,6 +221,20 @@ def test_a_missing_topic_is_named_within_seconds(kafka: str, prefix: str) -> Non
     with pytest.raises(TopicMissing, match=rf"no topic {prefix}\.nowhere .*hitparade topics"):
         send_sessions([PLAY], config(kafka), f"{prefix}.nowhere")
     assert f"{prefix}.nowhere" not in topics_of(kafka)
+
+
+def test_a_client_that_is_closed_while_it_connects_leaves_no_socket_open(embedded_stack: Embedded) -> None:
+    with socket.create_server((HOST, 0), backlog=0) as busy, socket.create_connection(busy.getsockname()):
+        consumer = build_consumer({"bootstrap_servers": embedded_stack.kafka})
+        net = consumer._client._net
+        net.stop()
+        net.call_soon(partial(create_connection, net, *busy.getsockname()))  # it waits in the kernel's line for good
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            consumer.close()
+            del consumer, net
+            gc.collect()
+    assert [str(each.message) for each in told] == []
 
 
 @pytest.mark.usefixtures("leaky")

@@ -19,6 +19,7 @@ from features.reader import CountedOtherwise
 from features.store import CounterStore, Fenced, TopicChanged
 from hitparade import wiring
 from hitparade.embedded import Embedded
+from producers.kafka import CLIENT
 from producers.publisher import NotAcknowledged
 from producers.topics import ensure_topics, topic_specs
 from tests.builders import play
@@ -337,7 +338,7 @@ def test_of_two_rebuilds_at_once_one_ends_and_nothing_is_lost(counted: Counted, 
 
 
 def delete_before(counted: Counted, offset: int) -> None:
-    with KafkaAdminClient(**counted.settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **counted.settings.kafka) as admin:
         admin.delete_records({TopicPartition(counted.topic, 0): offset})
 
 
@@ -368,7 +369,7 @@ def test_a_topic_created_anew_takes_the_place_of_the_old_only_when_told_so(
     settings = apache_log.settings
     apache_log.send(*[(0, None, play(track=f"t{n}")) for n in range(10)])
     apache_log.count()
-    with KafkaAdminClient(**settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
         admin.delete_topics([apache_log.topic])
     ensure_topics(settings.kafka, topic_specs(settings.topics, PARTITIONS, settings.weeks_kept))
     apache_log.send((0, None, play(1, "new")), (0, None, b"junk"), (1, None, play(1, "new")))

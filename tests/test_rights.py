@@ -24,6 +24,7 @@ from kafka.admin import (
 
 from features.topics import Topics
 from hitparade.processes import HOST, child, leash
+from producers.kafka import CLIENT
 from tests.builders import play
 from tests.commands import Ended, run
 from tests.secured import DEPLOY, PASSWORD, Guarded, GuardedRedis, guarded_kafka, guarded_redis
@@ -168,7 +169,7 @@ def test_the_broker_gives_each_user_what_the_table_says_and_no_more(stage: Stage
     found: dict[str, dict[str, set[str]]] = {name: {"write": set(), "read": set()} for name in table("topics")}
     others: set[str] = set()
     for user in USERS:
-        with closing(KafkaAdminClient(**stage.kafka.by_password(f"hitparade-{user}").kafka)) as admin:
+        with closing(KafkaAdminClient(**CLIENT, **stage.kafka.by_password(f"hitparade-{user}").kafka)) as admin:
             for topic in admin.describe_topics(list(found)):
                 for operation in map(str.lower, topic["authorized_operations"] or ()):
                     found[topic["name"]].get(operation, others).add(user)
@@ -176,7 +177,7 @@ def test_the_broker_gives_each_user_what_the_table_says_and_no_more(stage: Stage
                 admin.describe_cluster()["authorized_operations"] or ()
             )
     assert found == table("topics")
-    with closing(KafkaAdminClient(bootstrap_servers=stage.kafka.listeners["CLEAR"])) as nobody:
+    with closing(KafkaAdminClient(**CLIENT, bootstrap_servers=stage.kafka.listeners["CLEAR"])) as nobody:
         assert nobody.list_topics() == []
 
 

@@ -17,7 +17,7 @@ from features.reader import Standing, WeekError
 from features.weeks import Calendar
 from hitparade.__main__ import main
 from hitparade.embedded import Embedded
-from producers.kafka import build_producer
+from producers.kafka import CLIENT, build_producer
 from producers.publisher import Message
 from producers.topics import TopicSpec, ensure_topics, topic_specs
 from tests.builders_weekly import Stage, chart_week, moment, plays, staged
@@ -145,7 +145,7 @@ def test_triggers_of_a_topic_that_was_created_anew_do_not_count_nor_does_what_is
 def recreate(stage: Stage, topic: str) -> None:
     before = stage.facts(topic).topic_id
     kafka = stage.settings.kafka
-    with KafkaAdminClient(**kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **kafka) as admin:
         admin.delete_topics([topic])
         wait_until(lambda: topic not in admin.list_topics(), what="the topic to go")
     ensure_topics(kafka, topic_specs(stage.settings.topics, 2, 12))

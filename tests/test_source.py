@@ -17,7 +17,7 @@ from consumers.confluent import Confluent
 from consumers.kafka import KafkaUnavailable, TopicFacts, TopicWatch, build_consumer, readable
 from consumers.kafka_python import KafkaPython
 from consumers.source import Batch, Source
-from producers.kafka import build_producer
+from producers.kafka import CLIENT, build_producer
 from producers.publisher import Message, Publisher
 from producers.topics import TopicSpec, ensure_topics
 from tests.servers import wait_until
@@ -79,7 +79,7 @@ def test_a_partition_is_readable_where_there_is_more_than_has_come(kafka: str, t
 
 def test_what_an_open_transaction_holds_back_is_not_readable(apache: str, prefix: str) -> None:
     topic, config = two_partitions(apache, prefix), {"bootstrap_servers": apache}
-    with contextlib.closing(KafkaProducer(bootstrap_servers=apache, transactional_id=prefix)) as producer:
+    with contextlib.closing(KafkaProducer(**CLIENT, bootstrap_servers=apache, transactional_id=prefix)) as producer:
         producer.init_transactions()
         producer.begin_transaction()
         producer.send(topic, b"open", partition=0).get(timeout=30)
@@ -177,7 +177,7 @@ def test_a_join_for_more_partitions_that_outlasts_a_poll_is_finished(apache: str
             return answer
 
         coordinator._do_join_and_sync_async = slowly
-        with contextlib.closing(KafkaAdminClient(**config)) as admin:
+        with contextlib.closing(KafkaAdminClient(**CLIENT, **config)) as admin:
             admin.create_partitions({prefix: 2})
         wait_until(lambda: holds(1), 20, "the other one")
 
@@ -238,7 +238,7 @@ def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str,
 def test_an_offset_that_the_log_holds_no_more_is_told_of(apache: str, prefix: str, client: OpenClient) -> None:
     topic, config = two_partitions(apache, prefix), {"bootstrap_servers": apache}
     send(apache, topic, b"a", b"b", b"c")
-    with KafkaAdminClient(**config) as admin:
+    with KafkaAdminClient(**CLIENT, **config) as admin:
         admin.delete_records({TopicPartition(topic, 0): 2})
     with contextlib.closing(Source(config, topic, prefix, 6000, client)) as source:
         with pytest.raises(OutOfRange):
@@ -251,7 +251,7 @@ def test_an_offset_that_the_log_holds_no_more_is_told_of(apache: str, prefix: st
 def test_a_span_goes_on_past_what_is_not_a_record_of_ours(apache: str, prefix: str, client: OpenClient) -> None:
     """What was aborted, and the markers of the log's end."""
     topic, config = two_partitions(apache, prefix), {"bootstrap_servers": apache}
-    with contextlib.closing(KafkaProducer(bootstrap_servers=apache, transactional_id=prefix)) as producer:
+    with contextlib.closing(KafkaProducer(**CLIENT, bootstrap_servers=apache, transactional_id=prefix)) as producer:
         producer.init_transactions()
         for value in (b"aborted", b"first", b"second", b"third", b"aborted"):
             producer.begin_transaction()
@@ -268,7 +268,7 @@ def test_the_end_of_a_log_is_known_though_it_came_with_the_last_records(
     apache: str, prefix: str, client: OpenClient
 ) -> None:
     topic, config, pause = two_partitions(apache, prefix), {"bootstrap_servers": apache}, threading.Event()
-    with contextlib.closing(KafkaProducer(bootstrap_servers=apache, transactional_id=prefix)) as producer:
+    with contextlib.closing(KafkaProducer(**CLIENT, bootstrap_servers=apache, transactional_id=prefix)) as producer:
         producer.init_transactions()
         producer.begin_transaction()
         for value in (b"a", b"b", b"c"):

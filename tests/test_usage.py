@@ -32,6 +32,7 @@ from features.weeks import Calendar, ChartWeek
 from hitparade import wiring
 from models.usage import SLICES, USAGE
 from producers.files import read_lines
+from producers.kafka import CLIENT
 from producers.playlists import Entry, Playlist
 from producers.publisher import Publisher
 from producers.sessions import in_event_time
@@ -399,7 +400,7 @@ def test_a_week_that_has_fallen_out_of_redis_is_still_extracted_and_then_stays(c
 
 
 def delete_before(counted: Counted, offset: int) -> None:
-    with KafkaAdminClient(**counted.settings.kafka) as admin:
+    with KafkaAdminClient(**CLIENT, **counted.settings.kafka) as admin:
         admin.delete_records({TopicPartition(counted.topic, 0): offset})
 
 
