@@ -96,9 +96,15 @@ def available(kafka: KafkaConfig) -> Iterator[None]:
         raise KafkaUnavailable(f"Kafka at {addresses(kafka)} cannot serve now: {cause}") from cause
 
 
+def place(topic: str, partition: int, offset: int | None = None) -> dict[str, Any]:
+    """What a line that is logged is about, as its fields: the partition, and the offset where it is of one."""
+    place: dict[str, Any] = {"topic": topic, "partition": partition}
+    return place if offset is None else {**place, "offset": offset}
+
+
 def place_of(record: Any) -> dict[str, Any]:
     """Where a record lies, as fields of a line that is logged of it."""
-    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return place(record.topic, record.partition, record.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,29 @@
 """The loop of the counting consumers: poll, decide, set aside, apply, commit. It reads as the guarantee.
 
 Redis holds the counters and the offset, and both move in one step. Whatever dies or times out, the fence tells where
-to go on. While Redis applies one part and has the next one at hand, the one after is polled and decided; should one be
-refused, the fence refuses what was sent after it. A part that only counts is held while much is waiting, and goes on
-with what is polled next: a long one is cheap.
+to go on.
 """
 
 import logging
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
-from consumers.applying import Applying, Rests, Submit, in_a_thread, longer
 from consumers.beginning import Beginning, Stopped, beyond_end, way_out
 from consumers.client import OutOfRange
 from consumers.edges import Decide, Sink
 from consumers.health import Health
-from consumers.kafka import end_offsets
+from consumers.kafka import end_offsets, place
+from consumers.rests import Rests, longer
 from consumers.source import Batch, Source
 from consumers.troubles import PASSING, REFUSED
 from consumers.watchdog import Watchdog
+from consumers.writer import MOST_APPLYING, Writer
 from features.connect import StoreUnavailable
 from features.fence import Fence, counted_as
 from features.parts import Part
@@ -35,9 +34,6 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT_S = 0.5
 JOIN_POLL_S = 0.2  # partitions that a poll brings begin only after it; still shorter ones starve the join
 LOOK_EVERY_S = 5.0
-MOST_APPLYING = 2  # parts: one in Redis' hands, and one that it goes on with at once
-MOST_HELD = 100_000  # events of a part, which are read again where a consumer dies
-MOST_SIZE = 100_000  # tracks of all parts that are held, and their listeners: 30 MB of tracks
 BEYOND_END_S = 30.0  # a new leader of a partition may not know for a while how far it was committed
 
 
@@ -53,23 +49,18 @@ class Consumer:
     letters: Sink
     decide: Decide
     beginning: Beginning
-    tallies: Counter[str] = field(default_factory=Counter)
     stopped: dict[int, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
-    submit: Submit = field(default_factory=in_a_thread)
     timing: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around the work on one batch."""
     health: Health = field(init=False)
+    writer: Writer = field(init=False)
     n_stalls: int = 0
     """How often the watchdog has found a partition that stood still while its log went on."""
     n_fenced: int = 0
     """How often Redis has stood elsewhere than this consumer thought."""
     errors: Counter[str] = field(default_factory=Counter)
     """How often `redis` and `kafka` have failed it."""
-    _fences: dict[int, Fence] = field(default_factory=dict)  # as this consumer last saw or moved them
-    _held: dict[int, Part] = field(default_factory=dict)  # from a fence to a position: not sent on their way yet
-    _applying: deque[Applying] = field(default_factory=deque)  # on their way, the oldest first
-    _failure: Exception | None = None  # of what was being applied, to be told of at the end of the step
     _watchdog: Watchdog = field(default_factory=Watchdog)
     _looked: float | None = None  # None: everything must be asked after before all is well
     _failing: set[int] = field(default_factory=set)
@@ -78,6 +69,7 @@ class Consumer:
 
     def __post_init__(self) -> None:
         self.health = Health(self.clock(), {"topic": self.source.topic})
+        self.writer = Writer(self.source, self.store, self._guarded, self._failing.discard)
 
     def run(self, stop: threading.Event, until_idle: bool = False) -> int:
         """Consume until told to stop, or until everything has been read; return the exit code."""
@@ -93,7 +85,7 @@ class Consumer:
                     if until_idle and time.monotonic() > idle_since + POLL_TIMEOUT_S and self.has_read_everything():
                         break
                 except PASSING as cause:
-                    if isinstance(cause, REFUSED) and not self._fences:  # at its start: who counts waits
+                    if isinstance(cause, REFUSED) and not self.writer.fences:  # at its start: who counts waits
                         raise
                     self._stumbled(cause)
                     if not isinstance(cause, StoreUnavailable):  # its partition rests; those of another node go on
@@ -101,7 +93,7 @@ class Consumer:
                         stop.wait(pause_s * random.uniform(0.5, 1.0))
         finally:
             self.health.ended(self.clock())
-            self._release()
+            self.writer.release()
             self.source.close()
             self.letters.close()
         return 1 if self.stopped else 0
@@ -121,12 +113,12 @@ class Consumer:
         for batch in batches:
             with self.timing():
                 self._guarded(batch.partition, partial(self.drain, batch))
-                self._make_room()
+                self.writer.make_room()
         if batches:
             self.health.progressed(self.clock())
         else:
-            self._release()
-        failure, self._failure = failure or self._failure, None
+            self.writer.release()
+        failure, self.writer.failure = failure or self.writer.failure, None
         if failure:
             raise failure
         self._look()
@@ -163,7 +155,7 @@ class Consumer:
         self._beyond_end = {p: since for p, since in self._beyond_end.items() if self.source.holds(p)}
         if self._looked is not None and now < self._looked + LOOK_EVERY_S:
             return
-        self._release()
+        self.writer.release()
         topic_id = self.source.topic_id()
         self._cure(self._watchdog.convicted(), now)
         for partition, position in list(self.source.positions.items()):
@@ -177,7 +169,7 @@ class Consumer:
     def _compare(self, partition: int, position: int, topic_id: str) -> None:
         """Notice a Redis that was emptied or went back, though nothing comes that it could refuse."""
         fence = self.store.fence(partition)
-        ours = (position, counted_as(topic_id, self._fences[partition].rebuilt))
+        ours = (position, counted_as(topic_id, self.writer.fences[partition].rebuilt))
         found = fence and (fence.next_offset, fence.identity)
         if found != ours:
             raise Fenced(f"{self.source.topic} partition {partition}: expected the fence at {ours}, found {found}")
@@ -189,7 +181,7 @@ class Consumer:
                 "%s partition %d has given nothing for %.0f s: it stands at offset %d, its log goes on to %d (lag %d); "
                 "rebuilding the consumer",
                 *(self.source.topic, partition, self._watchdog.still_s(partition, now), position, end, end - position),
-                extra=self._place(partition, position),
+                extra=place(self.source.topic, partition, position),
             )
         if silent:
             self.n_stalls += len(silent)
@@ -208,79 +200,17 @@ class Consumer:
 
     def drain(self, batch: Batch) -> None:
         """Move one span from Kafka into Redis; its last parts are still on their way when this returns."""
-        going_on, stream_time = self._held.pop(batch.partition, None), self._expected(batch.partition).stream_time
-        if going_on:
-            stream_time = going_on.stream_time
-            self.source.goes_on(batch.partition, going_on.start)  # should this fail, all of it is read again
-        for part in self.decide(batch, stream_time, going_on, self._settle):
-            if part.end == batch.end and self._may_grow(batch.partition, part):
-                self._held[batch.partition] = part
-                self.source.goes_on(batch.partition, part.end)
+        writer, partition = self.writer, batch.partition
+        going_on = writer.take(partition)
+        stream_time = (going_on or writer.expected(partition)).stream_time
+        for part in self.decide(batch, stream_time, going_on, writer.settle):
+            if part.end == batch.end and writer.keep(partition, part):
                 break
-            self._settle(0 if part.set_aside else MOST_APPLYING - 1)  # nothing is set aside after what is refused
-            if batch.partition not in self.source.positions:  # what came before was refused
+            writer.settle(0 if part.set_aside else MOST_APPLYING - 1)  # nothing is set aside after what is refused
+            if partition not in self.source.positions:  # what came before was refused
                 return
-            self.letters.send(batch.partition, part.set_aside)
-            self._apply(batch.partition, part)
-
-    def _apply(self, partition: int, part: Part) -> None:
-        """Send a part on its way; should it be refused, the fence tells where to go on."""
-        fence = self._expected(partition)
-        identity = counted_as(self.source.topic_id(), fence.rebuilt)
-        done = self.submit(partial(self.store.apply, partition, identity, part))
-        moved = replace(fence, next_offset=part.end, stream_time=part.stream_time)
-        self._applying.append(Applying(partition, part, moved, done))
-        self.source.goes_on(partition, part.end)
-        told = self.source.topic, partition, part.start, part.end, dict(part.tallies)
-        log.debug("%s partition %d: offsets %d to %d are %s", *told, extra=self._place(partition, part.start))
-
-    def _expected(self, partition: int) -> Fence:
-        """The partition's fence once what is on its way is in."""
-        sent = [applying.fence for applying in self._applying if applying.partition == partition]
-        return sent[-1] if sent else self._fences[partition]
-
-    def _may_grow(self, partition: int, part: Part) -> bool:
-        """Whether a part may wait for more: a long one costs Redis less an event, and the log holds as much again."""
-        n_waiting = (self.source.end(partition) or 0) - part.end
-        return part.has_only_counts and part.tallies.total() < MOST_HELD and n_waiting >= part.end - part.start
-
-    def _make_room(self) -> None:
-        """Send the longest that are held, one after another, while all together are too large."""
-        while sum([part.size for part in self._held.values()]) > MOST_SIZE:
-            self._send(max(self._held, key=lambda partition: self._held[partition].tallies.total()))
-
-    def _release(self) -> None:
-        """Have everything in Redis that is held or on its way; a failure is told of later."""
-        while self._held:
-            self._send(next(iter(self._held)))
-        self._settle()
-
-    def _send(self, partition: int) -> None:
-        """Send what is held of a partition on its way; a failure is told of later."""
-        part = self._held.pop(partition)
-        self._settle(MOST_APPLYING - 1)
-        if partition in self.source.positions:
-            try:
-                self._guarded(partition, partial(self._apply, partition, part))
-            except PASSING as cause:
-                self._failure = cause
-                self.source.wait(partition)
-
-    def _settle(self, most: int = 0) -> None:
-        """Wait until no more than so many parts are on their way; a failure is its partition's, and told of later."""
-        while len(self._applying) > most:
-            applying = self._applying.popleft()
-            try:
-                self._guarded(applying.partition, partial(self._finish, applying))
-            except PASSING as cause:
-                self._failure = cause
-
-    def _finish(self, applying: Applying) -> None:
-        applying.done.result()
-        self._fences[applying.partition] = applying.fence
-        self.tallies += applying.part.tallies
-        self._failing.discard(applying.partition)
-        self.source.commit({partition: self._fences[partition].next_offset for partition in self.source.positions})
+            self.letters.send(partition, part.set_aside)
+            writer.apply(partition, part)
 
     def _guarded(self, partition: int, action: Callable[[], None]) -> None:
         """Do it; a partition that stands elsewhere begins anew, one that cannot be counted on stops alone."""
@@ -288,7 +218,7 @@ class Consumer:
             action()
         except Fenced as cause:
             self.n_fenced += 1
-            log.info("%s; reading the fence again", cause, extra=self._place(partition))
+            log.info("%s; reading the fence again", cause, extra=place(self.source.topic, partition))
             self.source.wait(partition)
         except PASSING as cause:
             self._failing.add(partition)
@@ -299,7 +229,7 @@ class Consumer:
         except (TopicChanged, Stopped) as cause:
             reason = f"{cause}. {way_out(self.source.topic)}" if isinstance(cause, TopicChanged) else str(cause)
             told = partition, self.source.topic, reason
-            log.error("partition %d of %s is stopped: %s", *told, extra=self._place(partition))
+            log.error("partition %d of %s is stopped: %s", *told, extra=place(self.source.topic, partition))
             self.stopped[partition] = reason
             self.source.stop(partition)
 
@@ -309,18 +239,17 @@ class Consumer:
         Raises:
             Stopped: counting on would lose or double something.
         """
-        self._held.pop(partition, None)
-        self._settle()
+        self.writer.drop(partition)
         fence = self.beginning.fence(partition)
         start = fence.next_offset
-        known = self._fences.get(partition, fence).next_offset
+        known = self.writer.fences.get(partition, fence).next_offset
         if start < known:
             log.warning(
                 "%s partition %d: Redis went back from offset %d to %d; counting again",
                 *(self.source.topic, partition, known, start),
-                extra=self._place(partition, start),
+                extra=place(self.source.topic, partition, start),
             )
-        self._fences[partition] = fence
+        self.writer.fences[partition] = fence
         self.stopped.pop(partition, None)
         if partition in self._resting:  # it may be read and take no writes: ask before its letters are sent again
             self.store.apply(partition, fence.identity, Part(start, start, fence.stream_time, since=fence.stream_time))
@@ -340,15 +269,15 @@ class Consumer:
             del self._beyond_end[partition]
             raise beyond_end(self.source.topic, partition, fence, end)
 
-    def _place(self, partition: int, offset: int | None = None) -> dict[str, object]:
-        """What a line that is logged of it is about: the partition, and the offset where it is of one."""
-        place: dict[str, object] = {"topic": self.source.topic, "partition": partition}
-        return place if offset is None else {**place, "offset": offset}
+    @property
+    def tallies(self) -> Counter[str]:
+        """What became of what it has counted, by outcome."""
+        return self.writer.tallies
 
     @property
     def fences(self) -> Mapping[int, Fence]:
         """Where the partitions that it counts stand in Redis, as it last saw or moved them; any thread may ask."""
-        return {p: fence for p, fence in self._fences.copy().items() if self.source.holds(p)}
+        return {p: fence for p, fence in self.writer.fences.copy().items() if self.source.holds(p)}
 
     def has_read_everything(self) -> bool:
         """True when every fence of the topic is at the end of its partition, whoever moved it."""

@@ -163,7 +163,7 @@ def counting(consumer: "Consumer") -> CollectorRegistry:
         Histogram(named.name, named.meaning, named.labels, registry=registry).labels(consumer.store.topic)
         for named in (BATCH_SECONDS, APPLY_SECONDS)
     )
-    submit, consumer.timing = consumer.submit, batch.time
+    submit, consumer.timing = consumer.writer.submit, batch.time
 
     def submit_timed(action: Callable[[], None]) -> "Future[None]":
         def applying() -> None:
@@ -172,7 +172,7 @@ def counting(consumer: "Consumer") -> CollectorRegistry:
 
         return submit(applying)
 
-    consumer.submit = submit_timed
+    consumer.writer.submit = submit_timed
     return registry
 
 

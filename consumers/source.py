@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from consumers.client import OpenClient
-from consumers.kafka import TopicWatch, readable
+from consumers.kafka import TopicWatch, place, readable
 from consumers.kafka_python import KafkaPython
 from features.records import LogRecord
 from producers.kafka import KafkaConfig
@@ -113,7 +113,7 @@ class Source:
     def _note_changes(self) -> None:
         for assigned, partition in self.client.changes():
             what = self.topic, partition, "assigned" if assigned else "taken away"
-            log.debug("%s partition %d is %s", *what, extra={"topic": self.topic, "partition": partition})
+            log.debug("%s partition %d is %s", *what, extra=place(self.topic, partition))
             self.watch.forget(self.topic)  # what made the group change may be that the topic was created anew
             self._next.pop(partition, None)
             self._held.discard(partition)

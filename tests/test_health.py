@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumers import applying, loop, watchdog
+from consumers import loop, rests, watchdog
 from consumers.client import OutOfRange
 from consumers.health import REMIND_S, SLOW_S, STUCK_S, Health
 from consumers.kafka import KafkaUnavailable
@@ -176,7 +176,7 @@ def test_an_outage_is_known_although_polls_bring_nothing_and_no_error(
     consumer.step()
     assert not asked
     clock.advance(1)
-    monkeypatch.setattr(applying, "LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(rests, "LONGEST_PAUSE_S", 0.0)
     consumer.run(stop)
     assert len(asked) == 4
     assert messages(caplog, logging.WARNING) == ["not ready: Kafka is away; trying again until it works"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import consumers.loop
+import consumers.writer
 from consumers.kafka import KafkaUnavailable
 from consumers.loop import LOOK_EVERY_S, Consumer
 from consumers.sessions import deciding
@@ -52,7 +52,7 @@ def test_a_part_goes_on_for_as_long_as_no_less_is_waiting_than_it_holds(waiting:
 
 
 def test_a_part_holds_not_much_more_than_may_be_read_again(waiting: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers.loop, "MOST_HELD", 10)
+    monkeypatch.setattr(consumers.writer, "MOST_HELD", 10)
     spans = spans_of(consumer := waiting.consumer())
     drain(consumer)
     assert spans == [(0, 4), (4, 16), (16, 28), (28, 36), (36, 40)]
@@ -61,19 +61,19 @@ def test_a_part_holds_not_much_more_than_may_be_read_again(waiting: World, monke
 def test_all_parts_together_hold_no_more_than_they_may_and_the_longest_goes_first(
     waiting: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers.loop, "MOST_SIZE", 15)
+    monkeypatch.setattr(consumers.writer, "MOST_SIZE", 15)
     waiting.logs = {0: PLAYS, 1: PLAYS, 2: PLAYS}  # of seven tracks each
     consumer = waiting.consumer()
     sent, apply = list[tuple[int, list[int]]](), consumer.store.apply
 
     def spy(partition: int, topic_id: str, part: Part) -> None:
-        sent.append((part.end - part.start, [held.end - held.start for held in consumer._held.values()]))
+        sent.append((part.end - part.start, [held.end - held.start for held in consumer.writer._held.values()]))
         apply(partition, topic_id, part)
 
     consumer.store.apply = spy  # type: ignore[method-assign]
     sizes = []
     while consumer.step():
-        sizes.append(sum(part.size for part in consumer._held.values()))
+        sizes.append(sum(part.size for part in consumer.writer._held.values()))
     assert 0 < max(sizes) <= 15
     assert all(length >= max(held) for length, held in sent[3:11])  # what comes then is the logs' end
     assert {length for length, _ in sent[3:11]} == {8, 12}
@@ -131,7 +131,7 @@ def test_what_is_held_is_read_again_where_it_cannot_be_sent(waiting: World) -> N
     consumer = waiting.consumer()
     consumer.source.end = lambda partition: 1000  # type: ignore[method-assign]
     while consumer.step():  # all of it is held, or in Redis: the next poll brings nothing
-        if consumer._held.get(0) and consumer._held[0].end == len(PLAYS):
+        if consumer.writer._held.get(0) and consumer.writer._held[0].end == len(PLAYS):
             break
     answers = [KafkaUnavailable("away")]
     topic_id = consumer.source.topic_id
@@ -188,7 +188,7 @@ def test_what_is_held_of_a_partition_that_is_read_no_more_is_not_sent(waiting: W
     consumer, stop = waiting.consumer(), threading.Event()
     for _ in range(3):
         consumer.step()
-    assert consumer._held
+    assert consumer.writer._held
     spans = spans_of(consumer)
     consumer.source.stop(0)
     stop.set()

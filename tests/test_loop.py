@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from consumers.applying import LONGEST_PAUSE_S, in_a_thread
 from consumers.loop import Consumer
+from consumers.rests import LONGEST_PAUSE_S
 from consumers.sessions import session_consumer
 from consumers.source import Batch
+from consumers.writer import in_a_thread
 from features.connect import StoreUnavailable
 from features.parts import Part, SetAside
 from features.records import LogRecord
@@ -367,7 +368,7 @@ def test_nothing_is_sent_after_a_part_that_is_refused(world: World) -> None:
         sent.append("a part")
         return submit(action)
 
-    zombie.submit = noted
+    zombie.writer.submit = noted
     zombie.begin(0)
     drain(world.consumer())
     zombie.drain(Batch(0, 0, len(LOGS[0]), LOGS[0]))
@@ -396,7 +397,7 @@ def test_two_parts_may_be_on_their_way_the_second_decided_by_what_the_first_leav
         n_waiting.append(sum(not one.done() for one in sent))
         return sent[-1]
 
-    consumer.submit = later
+    consumer.writer.submit = later
     drain(consumer)
     assert (max(n_waiting), consumer.n_fenced) == (2, 0)
     world.check()
@@ -404,7 +405,7 @@ def test_two_parts_may_be_on_their_way_the_second_decided_by_what_the_first_leav
 
 def test_a_redis_that_lost_its_last_second_is_counted_again(world: World) -> None:
     consumer = world.consumer()
-    consumer.submit = at_once  # what is saved key by key must stand still
+    consumer.writer.submit = at_once  # what is saved key by key must stand still
     consumer.step()
     keys = list(world.redis.scan_iter(match=f"{{hp:{world.topic}:*"))
     saved = {key: world.redis.dump(key) for key in keys}

@@ -56,7 +56,7 @@ KAFKAS_OFFSET = Patch(
 )
 COMMIT_FIRST = (
     Patch(
-        "consumers/loop.py",
+        "consumers/writer.py",
         "        done = self.submit(",
         "        self.source.commit({partition: part.end})\n        done = self.submit(",
     ),

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import pytest
 from kafka import TopicPartition
 
-import consumers.applying
 import consumers.health
 import consumers.kafka
 import consumers.loop
+import consumers.rests
+import consumers.writer
 from consumers.loop import Consumer
 from consumers.sessions import session_consumer
 from consumers.source import Source
@@ -163,9 +164,9 @@ class World:
             patch.setattr(consumers.loop, "time", self)
             patch.setattr(consumers.loop, "random", self.random)
             if self.seed % 2 == 0:  # the others hold what they like
-                patch.setattr(consumers.loop, "MOST_SIZE", MOST_SIZE)
-            patch.setattr(consumers.applying, "random", self.random)
-            for module in (consumers.loop, consumers.health):
+                patch.setattr(consumers.writer, "MOST_SIZE", MOST_SIZE)
+            patch.setattr(consumers.rests, "random", self.random)
+            for module in (consumers.loop, consumers.writer, consumers.health):
                 patch.setattr(module.log, "disabled", self._tell is None)
             yield
 
@@ -257,7 +258,9 @@ class World:
         most_tracks = self.random.choice((1, 2, 5000))
         rules = rules_of(self.seed // SEEDS_PER_LOG)
         consumer = session_consumer(source, store, letters, rules, self.accepts_loss, most_tracks)
-        return replace(consumer, clock=self.monotonic, submit=partial(OnItsWay, self, []))
+        consumer = replace(consumer, clock=self.monotonic)
+        consumer.writer.submit = partial(OnItsWay, self, [])
+        return consumer
 
     def lose(self, member: Member) -> None:
         """Let a member be gone; the group may notice at once, or much later."""

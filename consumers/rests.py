@@ -1,31 +1,9 @@
-"""Parts on their way into Redis, while one is decided; and partitions that Redis does not serve for a while."""
+"""Partitions that Redis does not serve for a while."""
 
 import random
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from features.fence import Fence
-from features.parts import Part
-
 LONGEST_PAUSE_S = 5.0
-
-Submit = Callable[[Callable[[], None]], Future[None]]
-
-
-def in_a_thread() -> Submit:
-    """Do one thing after the other in a thread of their own."""
-    return ThreadPoolExecutor(1, "apply").submit
-
-
-@dataclass(frozen=True, slots=True)
-class Applying:
-    """A part on its way into Redis, and the fence that it leaves there."""
-
-    partition: int
-    part: Part
-    fence: Fence
-    done: Future[None]
 
 
 def longer(pause_s: float) -> float:
