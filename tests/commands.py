@@ -88,7 +88,7 @@ def nothing_left_running() -> Iterator[None]:
             process.kill()
 
 
-def end(process: subprocess.Popen[str], number: signal.Signals | None = None, timeout_s: float = 30) -> Ended:
+def end(process: subprocess.Popen[str], number: signal.Signals | None = None, timeout_s: float = 60) -> Ended:
     """Send a signal, if one is given, and wait for the end."""
     if number is not None:
         process.send_signal(number)

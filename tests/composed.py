@@ -76,12 +76,12 @@ class Running:
 
     def becomes(self, name: str, code: int, timeout_s: float = 60, copy_of: str = "") -> str:
         """Wait until a health check ends so; gives what it printed."""
-        wait_until(lambda: self.health(name, copy_of).returncode == code, timeout_s, f"{name}: {code}")
+        wait_until(lambda: self.health(name, copy_of).returncode == code, f"{name}: {code}", timeout_s)
         return self.health(name, copy_of).stdout
 
     def metrics(self, name: str) -> list[tuple[str, str, float]]:
         """What a process tells Prometheus: name, labels and value of each sample."""
-        connection = HTTPConnection(HOST, self.ports[name], timeout=5)
+        connection = HTTPConnection(HOST, self.ports[name], timeout=30)
         connection.request("GET", "/metrics")
         body = connection.getresponse().read().decode()
         connection.close()
@@ -105,7 +105,7 @@ class Running:
 
     def get(self, path: str, name: str = "service") -> Any:
         """What the service (or another) answers; None where it does not, or not yet."""
-        connection = HTTPConnection(HOST, self.ports[name], timeout=5)
+        connection = HTTPConnection(HOST, self.ports[name], timeout=30)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -203,7 +203,7 @@ def guarded_redis(folder: Path, certificates: Authority, *, is_expired: bool = F
         """
     )
     with leash() as group, child([binary, str(config)], log, group) as server:
-        wait_until(lambda: server.poll() is not None or listens(port), 30, f"Redis: {last_lines(log, 20)}")
+        wait_until(lambda: server.poll() is not None or listens(port), f"Redis: {last_lines(log, 20)}")
         yield GuardedRedis(certificates, port)
 
 

@@ -62,7 +62,7 @@ def free_port_pair() -> int:
             return port
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], what: str = "the condition", timeout_s: float = 60.0) -> None:
     """Poll until the condition is true; fail with what was waited for."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()

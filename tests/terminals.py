@@ -49,13 +49,13 @@ class Terminal:
         """Type."""
         os.write(self._ours, keys)
 
-    def read_until(self, text: str, timeout_s: float = 30) -> None:
+    def read_until(self, text: str, timeout_s: float = 60) -> None:
         """Wait until it has written that."""
         deadline = time.monotonic() + timeout_s
         while text.encode() not in self.seen:
             assert self._read(deadline - time.monotonic()), f"waited in vain for {text!r}: {self.seen.decode()}"
 
-    def end(self, timeout_s: float = 30) -> tuple[int, str]:
+    def end(self, timeout_s: float = 60) -> tuple[int, str]:
         """Its exit code, and all that it wrote, without the echo of Ctrl-C; afterwards nothing of it is left."""
         deadline = time.monotonic() + timeout_s
         while self._read(deadline - time.monotonic()):

@@ -293,7 +293,7 @@ def test_an_audit_is_exact_while_consumers_count(apache_log: Counted, audit: Com
 
     moved = 0
     with running(apache_log.consumer()):
-        wait_until(lambda: stands() != [50, 50], 20, "the consumer to begin")
+        wait_until(lambda: stands() != [50, 50], "the consumer to begin")
         for n in range(4):
             before = stands()
             apache_log.fill(400, first=3000 + 400 * n)

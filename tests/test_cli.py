@@ -334,7 +334,7 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word_and_as_it_ends_oth
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
-        assert (process.stderr.read(), process.wait(20)) == ("", 141)
+        assert (process.stderr.read(), process.wait(60)) == ("", 141)
         process.stderr.close()
 
 
@@ -475,8 +475,8 @@ def test_a_signal_ends_produce_in_good_order_and_what_was_sent_is_counted(
 ) -> None:
     file = events(tmp_path / "f", 5000)
     process = start("produce", "sessions", str(file), "--rate", "100", "--batch", "1", env=env)
-    wait_until(lambda: sent(topics, topics.topics.sessions) > 20, 20, "records")
-    ended = end(process, signal.SIGTERM, 10)
+    wait_until(lambda: sent(topics, topics.topics.sessions) > 20, "records")
+    ended = end(process, signal.SIGTERM)
     n_records = sent(topics, topics.topics.sessions)
     expected = f"sent {n_records} events in {n_records} records to {topics.topics.sessions}\n"
     assert ended == Ended(1, expected, "hitparade: stopped by a signal before everything was sent\n")
@@ -504,8 +504,8 @@ def test_simulate_sends_tracks_and_events(topics: Settings, capsys: Capture) -> 
 
 def test_a_live_simulation_ends_well_at_a_signal(topics: Settings, env: dict[str, str]) -> None:
     process = start("simulate", "--live", "--users", "9", "--tracks", "9", env=env)
-    wait_until(lambda: sent(topics, topics.topics.tracks) == 9, 20, "the catalogue")
-    ended = end(process, signal.SIGTERM, 10)
+    wait_until(lambda: sent(topics, topics.topics.tracks) == 9, "the catalogue")
+    ended = end(process, signal.SIGTERM)
     n_records = sent(topics, topics.topics.sessions)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1] == f"sent {n_records} events in {n_records} records to {topics.topics.sessions}"
@@ -534,10 +534,10 @@ def test_the_counting_consumer_is_small_logs_in_lines_of_json_and_ends_well_at_a
         more.write(b"nonsense\n" + wire(event_type="advertisment") + b"\n")
     assert run(capsys, "produce", "sessions", str(file)).code == 0
     process = start("consume", "sessions", env={**env, "HITPARADE_LOG_FORMAT": "json"})
-    wait_until(lambda: counted(topics) == 400, 20, "400 counted events")
+    wait_until(lambda: counted(topics) == 400, "400 counted events")
     if Path("/proc/self/status").exists():
         assert resident_mib(process) < 80
-    ended = end(process, signal.SIGTERM, 10)
+    ended = end(process, signal.SIGTERM)
     assert (ended.code, ended.out) == (0, "")
     messages = [json.loads(line)["message"] for line in ended.err.splitlines()]
     assert re.fullmatch(r"ready after \d+\.\d s", messages.pop(1))

@@ -336,7 +336,7 @@ def test_what_the_file_starts_publishes_lists_and_each_health_check_tells_what_i
         running.start("scheduler")  # as the file has it: when the simulator is done
         running.becomes("scheduler", 0)
         wait_until(lambda: len(running.get("/weeks") or "") > 0, what="the service")
-        wait_until(lambda: running.get("/playlists/2025-W13") is not None, 120, "the list for the week after the last")
+        wait_until(lambda: running.get("/playlists/2025-W13") is not None, "the list for the week after the last", 120)
         both = {name: running.get(f"/playlists/2025-W13/{name}") for name in ("control", "treatment")}
         assert [len(found["tracks"]) for found in both.values() if found] == [50, 50]
         share_the_work(running)
@@ -381,7 +381,7 @@ def the_dashboard_has_answers(running: Running) -> None:
         for job, names in jobs.items()
     ]
     running.start_prometheus(tool("prometheus", "apt-get install prometheus"), json.dumps(config))
-    wait_until(lambda: len(running.asked("up == 1")) == 1 + len(jobs), 30, "all targets")
+    wait_until(lambda: len(running.asked("up == 1")) == 1 + len(jobs), "all targets")
     dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "hitparade.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
@@ -389,7 +389,7 @@ def the_dashboard_has_answers(running: Running) -> None:
             if panel["title"] in EMPTY:
                 running.asked(query)
             else:
-                wait_until(partial(running.asked, query), 20, query)
+                wait_until(partial(running.asked, query), query)
     assert not running.asked('ALERTS{alertstate="firing"}')
 
 
@@ -442,7 +442,7 @@ def test_valkey_starts_by_the_files_command_and_its_health_check_tells_what_is_b
         with Redis(HOST, port) as client, suppress(ResponseError):
             for n in range(64):
                 client.set(f"k{n}", b"x" * 4096)
-        wait_until(lambda: not healthy(), 20, "a check that fails")
+        wait_until(lambda: not healthy(), "a check that fails")
         assert comes_up(server, port, b"INFO persistence\r\n", [b"aof_last_write_status:err"], 5)
     assert not healthy()
 

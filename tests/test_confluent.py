@@ -96,5 +96,5 @@ def read(source: Source, end: int) -> list[tuple[bytes | None, list[tuple[str, b
             source.goes_on(batch.partition, batch.end)
         return source.positions.get(0) == end
 
-    wait_until(is_there, 30, f"offset {end}")
+    wait_until(is_there, f"offset {end}")
     return found

@@ -161,7 +161,7 @@ def test_ends_are_right_while_somebody_is_writing(env: dict[str, str]) -> None:
         producer = build_producer(settings.kafka, linger_ms=0)
         while not stop.is_set():
             sent[0] += 1
-            producer.send(topic, play(), partition=0).get(timeout=10)
+            producer.send(topic, play(), partition=0).get(timeout=60)
             acknowledged[0] += 1
         producer.close()
 
@@ -191,7 +191,7 @@ def test_transactions_stop_neither_the_fence_nor_the_cut(apache_env: dict[str, s
     for n in range(6):
         producer.begin_transaction()
         for m in range(3):
-            producer.send(settings.topics.sessions, play(0, f"{n}-{m}"), partition=0).get(timeout=10)
+            producer.send(settings.topics.sessions, play(0, f"{n}-{m}"), partition=0).get(timeout=60)
         if n % 2:
             producer.abort_transaction()
         else:
@@ -232,14 +232,14 @@ def test_a_topic_created_anew_under_a_running_consumer_is_not_counted_on(
     running = threading.Thread(target=consumer.run, args=(stop,))
     running.start()
     try:
-        wait_until(lambda: consumer.tallies["counted"] == 10, 20, "ten events")
+        wait_until(lambda: consumer.tallies["counted"] == 10, "ten events")
         with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
             admin.delete_topics([topic])
         if seen == "missing":
-            wait_until(lambda: not consumer.source.holds(0), 20, "the topic to be missed")
+            wait_until(lambda: not consumer.source.holds(0), "the topic to be missed")
         ensure_topics(settings.kafka, topic_specs(settings.topics, PARTITIONS, settings.weeks_kept))
         send(settings, [play(track=f"new{n}") for n in range(30)])
-        wait_until(lambda: len(consumer.stopped) == PARTITIONS, 30, "both partitions to stop")
+        wait_until(lambda: len(consumer.stopped) == PARTITIONS, "both partitions to stop")
     finally:
         stop.set()
         running.join()
@@ -300,13 +300,13 @@ def test_consumers_that_come_and_go_count_every_event_once(apache_env: dict[str,
     try:
         for thread in (running[0], producer, running[1]):
             thread.start()
-            wait_until(lambda aim=n_sent: now() >= aim, 20, "some counts")  # type: ignore[misc]
+            wait_until(lambda aim=n_sent: now() >= aim, "some counts")  # type: ignore[misc]
             n_sent += 2000
         stops[0].set()
         running[0].join()
         running[2].start()
         producer.join()
-        wait_until(lambda: now() == 16_000, 30, "all events")
+        wait_until(lambda: now() == 16_000, "all events")
     finally:
         for stop, thread in zip(stops, running, strict=True):
             stop.set()
@@ -363,7 +363,7 @@ def test_a_consumer_killed_again_and_again_counts_every_event_once(apache_env: d
         with process(apache_env, "-c", SOON_MISSED) as running:
             before = now()
             aim = before + moment.randrange(1, 8_000)
-            wait_until(lambda aim=aim: now() >= aim or now() == len(lines), 40, "some counts")  # type: ignore[misc]
+            wait_until(lambda aim=aim: now() >= aim or now() == len(lines), "some counts")  # type: ignore[misc]
             assert resident_mib(running) < 150
             running.kill()
     assert now() < len(lines), "the kills came too late to prove anything"
@@ -377,10 +377,10 @@ def test_sigterm_finishes_the_batch_and_leaves_the_group(apache_env: dict[str, s
     send(settings, [play(track=f"t{n}") for n in range(100)])
     now = counted(settings)
     with process(apache_env) as running:
-        wait_until(lambda: now() == 100, 20, "a hundred events")
+        wait_until(lambda: now() == 100, "a hundred events")
         assert resident_mib(running) < 80
         running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 0
+        assert running.wait(60) == 0
     with KafkaAdminClient(**CLIENT, **settings.kafka) as admin:
         (group,) = admin.describe_groups([settings.topics.group("sessions")]).values()
     assert group["members"] == []

@@ -232,7 +232,7 @@ def test_a_replay_killed_half_way_and_run_again_counts_every_event_once(
         return end_offsets(settings.kafka, {topic: [0]})[topic][0] - n_events // 200
 
     running = start("dead-letters", "replay", "--yes", env={})
-    wait_until(n_sent, 30, "the first record to be sent again")
+    wait_until(n_sent, "the first record to be sent again")
     running.kill()
     assert end(running).code != 0, "the kill came too late to prove anything"
     half = count(settings).tallies["counted"]

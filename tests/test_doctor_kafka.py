@@ -183,7 +183,7 @@ def test_a_disk_that_is_nearly_full(apache_log: Counted, monkeypatch: pytest.Mon
 def test_a_consumer_that_runs_is_seen_and_those_that_do_not_are_named(apache_log: Counted) -> None:
     apache_log.fill(20)
     with running(apache_log.consumer()) as consumer:
-        wait_until(lambda: consumer.tallies, 30, "something to be counted")
+        wait_until(lambda: consumer.tallies, "something to be counted")
         level, found = look(apache_log.env, "consumers")
     assert level == WARNING
     assert ".sessions" not in found

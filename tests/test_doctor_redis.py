@@ -120,7 +120,7 @@ def test_a_replica_that_lags(start: Start) -> None:
     server = start("--repl-diskless-sync-delay", "0")
     replica = start("--replicaof", "127.0.0.1", str(server.port))
     with server.client() as client:
-        wait_until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", 20, "the replica")
+        wait_until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", "the replica")
         assert found(server, "redis replicas") == (OK, "1 follow closely")
         replica.freeze()
         client.set("much", b"x" * (65 * 2**20))
@@ -145,7 +145,7 @@ def test_a_redis_that_is_loading(start: Start) -> None:
     server.options += ["--key-load-delay", "200"]
     server.launch()
     said = " is loading its data: wait until it has, nothing else is to be done"
-    wait_until(lambda: (WRONG, True) == ends_with(found(server, "redis"), said), 20, "it to say that it loads")
+    wait_until(lambda: (WRONG, True) == ends_with(found(server, "redis"), said), "it to say that it loads")
 
 
 def ends_with(found: Found, said: str) -> tuple[Level, bool]:

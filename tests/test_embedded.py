@@ -74,7 +74,7 @@ def test_a_record_goes_through_the_broker(kafka: str, prefix: str) -> None:
     with closing(KafkaAdminClient(**CLIENT, bootstrap_servers=kafka)) as admin:
         admin.create_topics({prefix: {"num_partitions": 1, "replication_factor": 1}})
     with closing(KafkaProducer(**CLIENT, bootstrap_servers=kafka)) as producer:
-        producer.send(prefix, b"played").get(timeout=10)
+        producer.send(prefix, b"played").get(timeout=60)
     with closing(KafkaConsumer(**CLIENT, bootstrap_servers=kafka, fetch_max_wait_ms=100)) as consumer:
         consumer.assign([TopicPartition(prefix, 0)])
         consumer.seek(TopicPartition(prefix, 0), 0)
@@ -148,7 +148,7 @@ def test_both_outlive_the_thread_that_started_them() -> None:
 def test_a_leash_kills_what_does_not_listen_to_reason() -> None:
     with leash() as group:
         deaf = subprocess.Popen(["sh", "-c", "trap '' TERM INT; sleep 60 & wait"], process_group=group)
-    assert deaf.wait(5) == -signal.SIGKILL
+    assert deaf.wait(60) == -signal.SIGKILL
 
 
 def test_what_redis_keeps_survives_a_restart_in_the_same_folder(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_the_command_prints_the_settings_and_ends_well_when_told(number: signal.
         assert listens(kafka)
         assert listens(redis_url)
         os.killpg(command.pid, number)  # as a terminal does: to all of the job
-        assert exit_code(command.wait(10)) == code
+        assert exit_code(command.wait(60)) == code
         assert command.stdout.read() == ""
         assert command.stderr.read() == "Both are up; Ctrl-C ends them.\n"
         assert not listens(kafka)
@@ -255,7 +255,7 @@ def test_the_command_says_which_server_has_ended() -> None:
         with Redis.from_url(command.stdout.readline().split("=")[1].strip()) as client:
             pid = client.info("server")["process_id"]
         os.kill(pid, signal.SIGKILL)
-        assert command.wait(10) == 1
+        assert command.wait(60) == 1
         assert "Valkey is gone: it ended with exit code -9" in command.stderr.read()
 
 

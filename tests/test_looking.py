@@ -189,7 +189,7 @@ def test_follow_shows_the_latest_lists_and_then_each_as_it_is_published(empty: S
         ("2023-W24", "x", 2),
         ("2023-W25", "y", 1),
     ]
-    ended = end(process, signal.SIGTERM, 10)
+    ended = end(process, signal.SIGTERM)
     assert (ended.code, ended.out) == (0, "")
     (error,) = ended.err.splitlines()[:1]
     assert f"offset 2 of {topic} is no playlist" in error

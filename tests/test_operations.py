@@ -136,7 +136,7 @@ def fill_until_counted(counted: Counted, first: int) -> int:
         fences = counted.store.fences(range(PARTITIONS))
         return {p: fence.next_offset for p, fence in fences.items()} == ends
 
-    wait_until(is_counted, 30, "what was sent to be counted")
+    wait_until(is_counted, "what was sent to be counted")
     return first + 200
 
 

@@ -32,6 +32,7 @@ from tests.commands import end, nothing_left_running, start
 from tests.serving import NOW, a_list, client, parts
 
 __all__ = ["nothing_left_running"]
+expect.set_options(timeout=60_000)
 HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOSTILE = (
     "<script>window.harm=1</script><img src=x onerror='window.harm=1'>",
@@ -353,7 +354,7 @@ def test_a_stream_that_breaks_is_told_and_recovers(browser: Browser, tmp_path: P
     expect(page.get_by_role("status")).to_contain_text("The connection is lost")
     made.memory.lists.take(canonical(a_real_list("2025-W15", "control").model_dump(mode="json")))
     with served(made, int(url.rpartition(":")[2])):
-        expect(page.locator("[data-pulse-text]")).to_have_text("live", timeout=15_000)
+        expect(page.locator("[data-pulse-text]")).to_have_text("live")
         expect(page.locator("h1")).to_contain_text("2025-W15")
         page.close()
 
@@ -372,7 +373,7 @@ def test_an_open_page_shows_what_is_published_to_kafka(
         page.evaluate("window.stayed = true")
         for made in (a_list("2025-W12", "control"), a_list("2025-W12", "treatment", "cb")):
             stage.publisher.publish([made.message(stage.settings.topics.playlists)])
-        expect(page.locator("h1")).to_have_text("Top 3 2025-W12", timeout=20_000)
+        expect(page.locator("h1")).to_have_text("Top 3 2025-W12")
         expect(page.locator(".list")).to_have_count(2)
         assert page.evaluate("window.stayed")
         page.close()

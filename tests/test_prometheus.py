@@ -104,7 +104,7 @@ def test_where_partitions_stand_is_told_while_they_are_held(counted: Counted) ->
     registry = metrics.counting(consumer)
     topic, fences = consumer.store.topic, counted.store.fences(range(PARTITIONS))
     with running(consumer):
-        wait_until(lambda: consumer.health.state(consumer.clock()).ready, 30, "the consumer")
+        wait_until(lambda: consumer.health.state(consumer.clock()).ready, "the consumer")
         wait_until(
             lambda: len([1 for name, _ in scraped(registry) if name == "hitparade_lag_records"]) == len(fences),
             what="the lags",

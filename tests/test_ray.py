@@ -147,7 +147,7 @@ def test_a_backtest_by_a_ray_that_is_started_for_it_is_that_of_one_process(needs
     assert (here.code, len(here.rows())) == (0, 2)
     process = start(*command, str(tmp_path), "--ray", env={}, start_new_session=True)
     assert end(process, timeout_s=PATIENCE_S) == here
-    wait_until(lambda: not in_session(process.pid), 30, "Ray to end with the command")
+    wait_until(lambda: not in_session(process.pid), "Ray to end with the command")
 
 
 def in_session(session: int) -> str:

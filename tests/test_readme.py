@@ -50,11 +50,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
                     break
             try:
                 assert lines[-1].startswith("serving on "), Path(log.name).read_text()
-                wait_until(lambda: is_ready(lines[-1].split()[-1]), 30, "the lists to be read")
+                wait_until(lambda: is_ready(lines[-1].split()[-1]), "the lists to be read")
                 yield lines
             finally:
                 process.terminate()
-                assert process.wait(30) == 0
+                assert process.wait(60) == 0
 
 
 def is_ready(address: str) -> bool:

@@ -127,12 +127,12 @@ def test_a_rebuild_under_load_stops_neither_consumers_nor_readers(apache_log: Co
     apache_log.count()
     load = Load(apache_log, "2023-W24")
     with running(apache_log.consumer()) as consumer, load.running():
-        wait_until(lambda: consumer.tallies["counted"] > 100, 30, "the consumer to count")
+        wait_until(lambda: consumer.tallies["counted"] > 100, "the consumer to count")
         for times in (1, 2):
             aim = consumer.tallies["counted"] + 100
             assert command(apache_log, "rebuild").code == 0
             assert {f.rebuilt for f in apache_log.store.fences(range(PARTITIONS)).values()} == {times}
-            wait_until(lambda aim=aim: consumer.tallies["counted"] > aim, 30, "counts after it")  # type: ignore[misc]
+            wait_until(lambda aim=aim: consumer.tallies["counted"] > aim, "counts after it")  # type: ignore[misc]
     apache_log.consume()
     assert list(load.seen) == [sum(n[0] for (_, week, *_), n in stored(apache_log).items() if week == "2023-W24")]
     assert load.seen.total() > 5
@@ -144,13 +144,13 @@ def test_an_idle_consumer_of_other_settings_adds_nothing_after_a_rebuild(counted
     """It stands just where the new fence does, so that the offset alone would let it in."""
     settings = counted.settings
     with running(counted.consumer()) as old:
-        wait_until(lambda: len(old.source._next) == PARTITIONS, 20, "both partitions to be begun")
+        wait_until(lambda: len(old.source._next) == PARTITIONS, "both partitions to be begun")
         anew = counted.other(SLICES="5")
         with rebuilding(anew) as rebuild:
             rebuild.begin()
             rebuild.run()
         counted.send(*[(p, None, play(0, "late comer")) for p in range(PARTITIONS)])
-        wait_until(lambda: len(old.stopped) == PARTITIONS, 20, "the old consumer to stop")
+        wait_until(lambda: len(old.stopped) == PARTITIONS, "the old consumer to stop")
     assert "was counted with slices 5, this consumer has 2" in old.stopped[0]
     assert old.tallies == Counter()
     with pytest.raises(CountedOtherwise, match="with slices 5, these settings have 2"):
@@ -377,7 +377,7 @@ def test_a_topic_created_anew_takes_the_place_of_the_old_only_when_told_so(
     assert refused.code == 1
     assert "the topic was created anew, and the 10 events counted of the old one cannot be" in refused.err
     with running(apache_log.consumer()) as stopped:
-        wait_until(lambda: 0 in stopped.stopped, 20, "the consumer to refuse the new topic")
+        wait_until(lambda: 0 in stopped.stopped, "the consumer to refuse the new topic")
     rebuilt = command(apache_log, "rebuild", "--accept-loss")
     assert rebuilt.code == 0
     assert {(week, track) for _, week, _, track in stored(apache_log)} == {("2023-W25", "new")}
@@ -432,7 +432,7 @@ def test_counters_of_an_older_layout_are_refused_until_they_are_rebuilt(counted:
     lay_out_as_before(counted)
     refusing = counted.consumer()
     with running(refusing):
-        wait_until(lambda: len(refusing.stopped) == PARTITIONS, 20, "both partitions to stop")
+        wait_until(lambda: len(refusing.stopped) == PARTITIONS, "both partitions to stop")
     assert "was counted with layout 1, this consumer has 2" in refusing.stopped[0]
     with pytest.raises(CountedOtherwise, match="was counted with layout 1, these settings have 2"):
         wiring.counter_reader(counted.settings).standing()

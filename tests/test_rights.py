@@ -129,7 +129,7 @@ def the_service_shows_all_of_it_and_no_secret(stage: Stage) -> None:
     log = stage.folder / "serve.log"
 
     def get(path: str) -> Any:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def is_well() -> bool:
@@ -140,7 +140,7 @@ def the_service_shows_all_of_it_and_no_secret(stage: Stage) -> None:
             return False
 
     with leash() as group, child([sys.executable, "-m", "hitparade", "serve"], log, group, env=env) as process:
-        wait_until(is_well, 60, "the service")
+        wait_until(is_well, "the service")
         assert len(get("/playlists/latest")) == 2
         assert get("/tracks/t1")["counters"]
         for what in ("cmdline", "environ"):

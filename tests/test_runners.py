@@ -64,20 +64,20 @@ def killed(number: int, advance: Advance) -> None:
 def meet(folder: Path, number: int, advance: Advance) -> int:
     """Come back when the other has come too."""
     (folder / str(number)).touch()
-    wait_until(lambda: (folder / str(1 - number)).exists(), 60, "the other")
+    wait_until(lambda: (folder / str(1 - number)).exists(), "the other")
     return number
 
 
 def wait_for_ever(folder: Path, number: int, advance: Advance) -> None:
     """Hold a lock; number 0 fails when another holds its own."""
     if number == 0:
-        wait_until(lambda: any(folder.iterdir()), 60, "another to wait")
+        wait_until(lambda: any(folder.iterdir()), "another to wait")
         raise ValueError("enough")
     with (folder / str(number)).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("held")
         file.flush()
-        wait_until(lambda: False, 120, "ever")
+        wait_until(lambda: False, "ever", 120)
 
 
 def threads_of(number: int, advance: Advance) -> tuple[set[int], bool]:
@@ -182,10 +182,10 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -
     folder.mkdir()
     env: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, script, folder], cwd=ROOT, env=env, stderr=subprocess.PIPE) as parent:
-        wait_until(lambda: {(folder / name).exists() for name in "12"} == {True}, 60, "two workers")
-        wait_until(lambda: all((folder / name).read_text() for name in "12"), 10, "their locks")
+        wait_until(lambda: {(folder / name).exists() for name in "12"} == {True}, "two workers")
+        wait_until(lambda: all((folder / name).read_text() for name in "12"), "their locks")
         parent.send_signal(number)
-        parent.wait(10)
+        parent.wait(60)
         for name in "12":
             take_lock(folder / name)
 
@@ -201,7 +201,7 @@ def take_lock(path: Path) -> None:
                 return False
         return True
 
-    wait_until(is_free, 10, "the lock's holder to end")
+    wait_until(is_free, "the lock's holder to end")
 
 
 def test_ctrl_c_waits_until_a_child_that_is_being_born_is_known() -> None:

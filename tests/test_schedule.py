@@ -262,7 +262,7 @@ def test_end_offsets_taken_while_a_producer_writes_lie_between_what_was_acknowle
                     sent[partition] += 1
                     futures.append(producer.send(prefix, b"x", partition=partition))
             for future in futures:
-                acknowledged[future.get(10).partition] += 1
+                acknowledged[future.get(60).partition] += 1
         producer.close()
 
     writer = threading.Thread(target=write)

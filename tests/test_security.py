@@ -69,7 +69,7 @@ def test_either_client_writes_and_reads_by_password_and_by_certificate(
     guarded.add_user("admin")
     settings = guarded.by_certificate("admin") if how == "certificate" else guarded.by_password("admin", mechanism=how)
     with closing(build_producer(settings.kafka)) as producer:
-        producer.send(prefix, b"a").get(timeout=10)
+        producer.send(prefix, b"a").get(timeout=60)
     found: list[bytes | None] = []
     with closing(Source(settings.kafka, prefix, prefix, 6000, OPENED[client])) as source:
 
@@ -79,7 +79,7 @@ def test_either_client_writes_and_reads_by_password_and_by_certificate(
             found.extend(record.value for batch in source.poll(0.2) for record in batch.records)
             return bool(found)
 
-        wait_until(is_there, 30, "the record")
+        wait_until(is_there, "the record")
     assert found == [b"a"]
 
 

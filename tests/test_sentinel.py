@@ -69,7 +69,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         start("replica", replica, *VALKEY.options(replica, "r"), *ACL, "--replicaof", HOST, str(master))
         start("sentinel", sentinel, str(config), "--sentinel")
         found = Watched(died, replica, sentinel)
-        wait_until(found.is_in_step, 60, "the replica")
+        wait_until(found.is_in_step, "the replica")
         yield found
 
 
@@ -80,12 +80,12 @@ def test_counting_goes_on_with_the_replica_and_every_counter_is_exact(
         log = counted_on(embedded_stack.kafka, redis, watched.url, prefix, tmp_path / "data")
         log.fill(1000)
         with running(log.consumer()) as consumer:
-            wait_until(lambda: consumer.tallies["counted"], 60, "the first events")
+            wait_until(lambda: consumer.tallies["counted"], "the first events")
             watched.master.kill()
             log.fill(1000, first=1000)
-            wait_until(lambda: watched.master_port() == watched.replica_port, 60, "another master")
+            wait_until(lambda: watched.master_port() == watched.replica_port, "another master")
             ends = end_offsets(log.settings.kafka, {log.topic: range(PARTITIONS)})[log.topic]
-            wait_until(lambda: fences(log) == ends, 60, "all events")
+            wait_until(lambda: fences(log) == ends, "all events")
         assert redis.info("replication")["role"] == "master"
     ended = command(log, "audit")
     assert ended.code == 0, ended.out

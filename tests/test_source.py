@@ -64,7 +64,7 @@ def polled(source: Source, wanted: int) -> list[Batch]:
         found.extend(source.poll(0.2))
         return len(source.positions) == 2 and any(batch.end >= wanted for batch in found)
 
-    wait_until(is_there, 30, f"records up to offset {wanted}")
+    wait_until(is_there, f"records up to offset {wanted}")
     return found
 
 
@@ -82,11 +82,11 @@ def test_what_an_open_transaction_holds_back_is_not_readable(apache: str, prefix
     with contextlib.closing(KafkaProducer(**CLIENT, bootstrap_servers=apache, transactional_id=prefix)) as producer:
         producer.init_transactions()
         producer.begin_transaction()
-        producer.send(topic, b"open", partition=0).get(timeout=30)
+        producer.send(topic, b"open", partition=0).get(timeout=60)
         send(apache, topic, b"behind it")
         assert readable(config, topic, {0: 0, 1: 0}) == {}
         producer.abort_transaction()
-    wait_until(lambda: readable(config, topic, {0: 0, 1: 0}) == {0: 3}, 10, "the marker")
+    wait_until(lambda: readable(config, topic, {0: 0, 1: 0}) == {0: 3}, "the marker")
     assert readable(config, topic, {0: 2}) == {0: 3}, "a marker alone moves a fence"
 
 
@@ -139,7 +139,7 @@ def test_a_partition_that_is_stopped_gives_nothing_and_the_others_go_on(kafka: s
     with contextlib.closing(Publisher({"bootstrap_servers": kafka})) as publisher:
         publisher.publish([Message(topic, b"key", b"other", partition=1)])
     found: list[Batch] = []
-    wait_until(lambda: found.extend(source.poll(0.2)) or found, 20, "the other partition")  # type: ignore[func-returns-value]
+    wait_until(lambda: found.extend(source.poll(0.2)) or found, "the other partition")  # type: ignore[func-returns-value]
     assert [(batch.partition, batch.end) for batch in found] == [(1, 1)]
     assert source.holds(0)
 
@@ -166,7 +166,7 @@ def test_a_join_for_more_partitions_that_outlasts_a_poll_is_finished(apache: str
             source.poll(0.2)
             return source.holds(partition)
 
-        wait_until(lambda: holds(0), 20, "the first partition")
+        wait_until(lambda: holds(0), "the first partition")
         client: Any = source.client
         coordinator = client.consumer._coordinator
         join = coordinator._do_join_and_sync_async
@@ -179,7 +179,7 @@ def test_a_join_for_more_partitions_that_outlasts_a_poll_is_finished(apache: str
         coordinator._do_join_and_sync_async = slowly
         with contextlib.closing(KafkaAdminClient(**CLIENT, **config)) as admin:
             admin.create_partitions({prefix: 2})
-        wait_until(lambda: holds(1), 20, "the other one")
+        wait_until(lambda: holds(1), "the other one")
 
 
 def test_nothing_stays_of_a_wait_that_timed_out(kafka: str) -> None:
@@ -228,7 +228,7 @@ def test_an_offset_that_the_log_does_not_hold_is_told_of(kafka: str, topic: str,
         return False
 
     with pytest.raises(OutOfRange) as caught:
-        wait_until(fails, 20, "it to be told")
+        wait_until(fails, "it to be told")
     assert caught.value.partitions == [0]
     source.rewind()
     source.start(0, 1)
@@ -255,7 +255,7 @@ def test_a_span_goes_on_past_what_is_not_a_record_of_ours(apache: str, prefix: s
         producer.init_transactions()
         for value in (b"aborted", b"first", b"second", b"third", b"aborted"):
             producer.begin_transaction()
-            producer.send(topic, value, partition=0).get(timeout=30)
+            producer.send(topic, value, partition=0).get(timeout=60)
             producer.abort_transaction() if value == b"aborted" else producer.commit_transaction()
     with contextlib.closing(Source(config, topic, prefix, 6000, client)) as source:
         records = [record for batch in polled(source, 10) for record in batch.records]
@@ -283,7 +283,7 @@ def test_the_end_of_a_log_is_known_though_it_came_with_the_last_records(
             pause.wait(0.3)
             return [(batch.end, len(batch.records)) for batch in source.poll(0.2)] == [(4, 3)]
 
-        wait_until(comes_at_once, 20, "the marker with the records before it")
+        wait_until(comes_at_once, "the marker with the records before it")
         source.start(0, 3)
         assert polled(source, 4)[-1] == Batch(0, 3, 4, ()), "and again, where it is all there is"
 
@@ -309,4 +309,4 @@ def test_members_with_either_client_share_a_topic(kafka: str, topic: str) -> Non
             stack.callback(thread.join)
             thread.start()
         stack.callback(stop.set)
-        wait_until(have_one_each, 90, "one partition for each")
+        wait_until(have_one_each, "one partition for each", 90)

@@ -80,7 +80,7 @@ def test_ctrl_c_in_the_middle_of_the_demo_leaves_no_process_and_no_file(tmp_path
     terminal.press(CTRL_C)
     code, seen = terminal.end()
     assert (code, "Traceback" in seen) == (130, False)
-    wait_until(lambda: not terminal.left(), 10, "its processes to end")
+    wait_until(lambda: not terminal.left(), "its processes to end")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +88,7 @@ def test_ctrl_c_in_the_middle_of_the_demo_leaves_no_process_and_no_file(tmp_path
 def test_ctrl_c_while_a_file_is_read_ends_it_without_a_word_and_writes_nothing(command: str, tmp_path: Path) -> None:
     (tmp_path / "events").write_text("")
     terminal = Terminal(*command.split(), "/dev/stdin", "--out", str(tmp_path / "out"), env={"TMPDIR": str(tmp_path)})
-    wait_until(lambda: list(tmp_path.glob("hitparade-*")), 60, "it to begin")
+    wait_until(lambda: list(tmp_path.glob("hitparade-*")), "it to begin")
     terminal.press(CTRL_C)
     code, seen = terminal.end()
     assert (code, words(seen)) == (130, [])

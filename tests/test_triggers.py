@@ -253,7 +253,7 @@ def test_the_membership_is_kept_while_a_run_goes_on() -> None:
             polled.set()
 
     reader = Polled(wire())
-    ended = TriggerConsumer(reader, lambda trigger: polled.wait(10), Hasty()).consume(until_idle=True)
+    ended = TriggerConsumer(reader, lambda trigger: polled.wait(60), Hasty()).consume(until_idle=True)
     assert (ended, reader.n_kept, reader.committed) == (0, 1, [0])
 
 
@@ -364,7 +364,7 @@ def test_a_stop_ends_the_wait_for_a_cut_and_leaves_the_trigger_uncommitted(
         consuming.start()
         wait_until(lambda: reader.n_polls > 0, what="the trigger to be taken")
         stop.set()
-        consuming.join(10)
+        consuming.join(60)
         assert not consuming.is_alive()
         assert not reader.committed
         assert stage.published() == []

@@ -179,10 +179,10 @@ def test_ctrl_c_ends_a_command_and_its_workers_without_a_word(tmp_path: Path) ->
     history = tmp_path / "history"
     listening(history, 30, n_tracks=400)
     command = start(*BACKTEST, str(history), "--last", "20", *TWO, env={}, start_new_session=True)
-    wait_until(lambda: len(children(command.pid)) >= 3, 60, "two workers and the tracker of their locks")
+    wait_until(lambda: len(children(command.pid)) >= 3, "two workers and the tracker of their locks")
     os.killpg(command.pid, signal.SIGINT)
     assert end(command) == Ended(130, "", "")
-    wait_until(lambda: not in_group(command.pid), 10, "the workers to end")
+    wait_until(lambda: not in_group(command.pid), "the workers to end")
 
 
 def in_group(group: int) -> list[str]:

@@ -199,7 +199,7 @@ class Cluster:
         self.await_whole()
 
     def await_whole(self) -> None:
-        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), 30, "the cluster to find itself")
+        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), "the cluster to find itself")
 
     def _is_whole(self, node: Node) -> bool:
         info = node.ask("CLUSTER INFO")

@@ -31,7 +31,7 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
             return holds()
         return False
 
-    wait_until(asked, 60, what)
+    wait_until(asked, what)
 
 
 def in_sync(world: World) -> dict[int, set[int]]:
@@ -89,7 +89,7 @@ def test_the_broker_that_coordinates_the_group_dies(world: World, three: list[Br
             eventually(lambda: coordinator_of(world) != victim, "another coordinator")
             n_decided = world.n_decided()
             heir = world.consumer()
-            wait_until(lambda: heir.said("ready after"), 40, "a second consumer to join")
+            wait_until(lambda: heir.said("ready after"), "a second consumer to join")
             world.await_decided(n_decided + 1000, 60)
         finally:
             three[victim - 1].start()
@@ -126,9 +126,9 @@ def lead(world: World, wanted: dict[int, int]) -> None:
     }
     with operator(world.kafka) as admin:
         admin.alter_partition_reassignments(orders)
-        wait_until(lambda: not admin.list_partition_reassignments({world.topic: list(wanted)}), 40, "the reassignment")
+        wait_until(lambda: not admin.list_partition_reassignments({world.topic: list(wanted)}), "the reassignment")
         admin.elect_leaders(0, {world.topic: list(wanted)})
-    wait_until(lambda: leaders(world.kafka, world.topic) == wanted, 40, f"the leaders to be {wanted}")
+    wait_until(lambda: leaders(world.kafka, world.topic) == wanted, f"the leaders to be {wanted}")
 
 
 @pytest.mark.full

@@ -84,7 +84,7 @@ def test_a_slot_is_moved_while_it_is_counted_into(wide_world: World, cluster: Cl
     slot, to = slot_of(world, cluster, 0), cluster.nodes[1]
     consumer = world.consumer()
     with world.filling(over_s=30):
-        wait_until(lambda: offset_of(world, 0) > 20, 40, "a part of partition 0 to be counted")
+        wait_until(lambda: offset_of(world, 0) > 20, "a part of partition 0 to be counted")
         source = cluster.owner(slot)
         to.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", to.id)
@@ -101,7 +101,7 @@ def test_a_slot_is_moved_while_it_is_counted_into(wide_world: World, cluster: Cl
         move(source, to, keys[half:])
         assert not source.ask("CLUSTER GETKEYSINSLOT", slot, 10)
         hand_over(cluster, slot, to)
-        wait_until(lambda: world.standings()[0].next_offset > offset, 30, "the partition to go on")
+        wait_until(lambda: world.standings()[0].next_offset > offset, "the partition to go on")
     world.await_drained()
     world.check()
     assert cluster.owner(slot) is to
@@ -115,11 +115,11 @@ def test_a_node_is_killed_and_comes_back_while_the_others_are_counted_into(wide_
     victim = cluster.owner(slot_of(world, cluster, 1))
     others = [0, 2, 3]
     with world.filling(over_s=5):
-        wait_until(lambda: offset_of(world, 1) > 20, 40, "a part of partition 1 to be counted")
+        wait_until(lambda: offset_of(world, 1) > 20, "a part of partition 1 to be counted")
         before = offset_of(world, 1)
         victim.kill()
     ends = ends_of(world.kafka, world.topic)
-    wait_until(lambda: all(offset_of(world, p) == ends[p] for p in others), 40, "the others to be drained")
+    wait_until(lambda: all(offset_of(world, p) == ends[p] for p in others), "the others to be drained")
     victim.start()
     cluster.await_whole()
     assert 0 < before < ends[1], "it was killed too late"

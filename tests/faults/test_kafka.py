@@ -23,7 +23,7 @@ from tests.servers import KAFKA, wait_until
 
 
 def await_said(process: Process, text: str, timeout_s: float = 40) -> None:
-    wait_until(lambda: process.said(text), timeout_s, f"{text!r} in {process.log}")
+    wait_until(lambda: process.said(text), f"{text!r} in {process.log}", timeout_s)
 
 
 def fences(world: World) -> dict[int, int]:
@@ -76,7 +76,7 @@ def test_the_broker_hangs_for_longer_than_time_outs(world: World, broker: Broker
             n_decided = world.n_decided()
         finally:
             broker.thaw()
-        wait_until(lambda: consumer.log.read_text().count("health: ready after") == 2, 40, "it to be ready again")
+        wait_until(lambda: consumer.log.read_text().count("health: ready after") == 2, "it to be ready again")
     world.await_drained()
     assert consumer.terminate() == 0
     assert n_decided < world.check().events
@@ -88,12 +88,12 @@ def test_every_broker_is_gone(world: World, broker: Broker, for_s: int) -> None:
     process = world.consumer()
     with consumer_inside(world) as state, world.filling(over_s=8 + for_s):
         world.await_decided(1000)
-        wait_until(lambda: state().ready, 40, "the consumer to be ready")
+        wait_until(lambda: state().ready, "the consumer to be ready")
         told = process.log.read_text().count("not ready")  # a slow start may have been one
         broker.kill()
         try:
             n_decided, gone = world.n_decided(), time.monotonic()
-            wait_until(lambda: not state().ready, 30, "the consumer to know")
+            wait_until(lambda: not state().ready, "the consumer to know")
             while time.monotonic() < gone + for_s:
                 assert state().live
                 assert not state().ready
@@ -103,7 +103,7 @@ def test_every_broker_is_gone(world: World, broker: Broker, for_s: int) -> None:
             assert process.log.read_text().count("not ready") <= told + 1 + for_s // 60
         finally:
             broker.start()
-        wait_until(lambda: state().ready, 60, "the consumer to be ready again")
+        wait_until(lambda: state().ready, "the consumer to be ready again")
         world.await_decided(n_decided + 1000)
         world.await_drained()
     assert process.terminate() == 0
@@ -139,7 +139,7 @@ def test_partitions_are_added_while_counting(world: World) -> None:
         n_decided = world.n_decided()
     world.n_partitions = 6
     with world.filling(8000, over_s=5):
-        wait_until(lambda: len(world.standings()) == 6, 40, "fences of the new partitions")
+        wait_until(lambda: len(world.standings()) == 6, "fences of the new partitions")
     world.await_drained()
     assert consumer.terminate() == 0
     assert n_decided < world.check().events / 2
@@ -170,7 +170,7 @@ def test_the_topic_is_created_anew(world: World, when: str) -> None:
     if when == "away":
         consumer = world.consumer()
     consumer.thaw()
-    wait_until(lambda: len(stops(consumer)) == 4, 40, "every partition to be stopped")
+    wait_until(lambda: len(stops(consumer)) == 4, "every partition to be stopped")
     for reason in stops(consumer):
         assert re.search(r"Redis counts topic id (\S+), Kafka has (?!\1)", reason), reason
         assert f"`hitparade drop {world.topic}` removes what was counted" in reason
@@ -271,7 +271,7 @@ def test_the_log_is_compacted_before_it_is_counted(world: World, seed: int) -> N
         for partition in range(4):
             producer.send(world.topic, b"[]", b"last", partition=partition)
         producer.flush()
-    wait_until(lambda: n_records(world) < n_sent / 2, 40, "the cleaner")
+    wait_until(lambda: n_records(world) < n_sent / 2, "the cleaner")
     configure(world.kafka, world.topic, {"min.compaction.lag.ms": "3600000", "max.compaction.lag.ms": "7200000"})
     assert world.consumer("--until-idle").wait() == 0
     world.check()
@@ -301,8 +301,8 @@ def test_records_are_deleted_before_they_were_counted(world: World, when: str) -
         consumer = world.consumer()
     consumer.thaw()
     ends = ends_of(world.kafka, world.topic)
-    wait_until(lambda: stops(consumer), 40, "the partition to be stopped")
-    wait_until(lambda: {p: o for p, o in fences(world).items() if p != 1} == {p: ends[p] for p in (0, 2, 3)}, 40)
+    wait_until(lambda: stops(consumer), "the partition to be stopped")
+    wait_until(lambda: {p: o for p, o in fences(world).items() if p != 1} == {p: ends[p] for p in (0, 2, 3)})
     fence = fences(world)[1]
     lost = lost_to - fence
     assert 0 < fence < lost_to
@@ -366,7 +366,7 @@ def test_a_topic_for_what_is_set_aside_takes_nothing(world: World, which: str, h
         reset(world.kafka, topic, "max.message.bytes")
     world.await_drained()
     # The line is written at the end of the turn that drains.
-    wait_until(lambda: consumer.log.read_text().count("health: ready after") == 2, 20, "it to be ready a second time")
+    wait_until(lambda: consumer.log.read_text().count("health: ready after") == 2, "it to be ready a second time")
     assert consumer.terminate() == 0
     world.check()
 

@@ -46,7 +46,7 @@ def is_rebalancing(world: World) -> bool:
 
 
 def await_said(process: Process, text: str, timeout_s: float = 30) -> None:
-    wait_until(lambda: process.said(text), timeout_s, f"{text!r} in {process.log}")
+    wait_until(lambda: process.said(text), f"{text!r} in {process.log}", timeout_s)
 
 
 def in_hand(process: Process) -> tuple[int, int, int]:
@@ -79,9 +79,9 @@ def test_consumers_are_killed_at_every_edge_of_the_loop(world: World, seed: int,
     victims: list[Process] = []
     with world.filling(over_s=90):
         for plan in plans:
-            wait_until(lambda: sum(victim.is_alive() for victim in victims) < 3, 40, f"a kill, before {plan}")
+            wait_until(lambda: sum(victim.is_alive() for victim in victims) < 3, f"a kill, before {plan}")
             victims.append(consumer_that(world, plan))
-        wait_until(lambda: not any(victim.is_alive() for victim in victims), 40, "the last kill")
+        wait_until(lambda: not any(victim.is_alive() for victim in victims), "the last kill")
         n_decided = world.n_decided()
     for plan, victim in zip(plans, victims, strict=True):
         assert victim.said(plan), plan
@@ -147,13 +147,13 @@ def test_a_consumer_is_told_to_stop_with_a_batch_in_hand(world: World) -> None:
 def test_consumers_under_load_are_told_to_stop_one_after_the_other(world: World) -> None:
     consumers = [world.consumer(env=PATIENT) for _ in range(3)]
     with world.filling(over_s=60):
-        wait_until(lambda: n_members(world) == 3 and not is_rebalancing(world), 30, "three members")
+        wait_until(lambda: n_members(world) == 3 and not is_rebalancing(world), "three members")
         world.await_decided(world.n_decided() + 300)
         for n_left in (2, 1):
             consumer = consumers[n_left]
             assert consumer.terminate(10) == 0
             assert n_members(world) == n_left
-            wait_until(lambda: not is_rebalancing(world), 10, "the others to share its partitions")
+            wait_until(lambda: not is_rebalancing(world), "the others to share its partitions")
             world.await_decided(world.n_decided() + 300, 10)
     world.await_drained()
     assert consumers[0].terminate(10) == 0
@@ -171,7 +171,7 @@ def test_a_consumer_hangs_past_its_session_and_wakes_up_with_a_batch_in_hand(wor
         await_said(zombie, "SIGSTOP before apply")
         partition, start, end = in_hand(zombie)
         heir = world.consumer()
-        wait_until(lambda: world.standings()[partition].next_offset >= end, 30, "the heir to count the zombie's batch")
+        wait_until(lambda: world.standings()[partition].next_offset >= end, "the heir to count the zombie's batch")
         zombie.thaw()
         heir.kill()
         world.await_decided(world.n_decided() + 500)
@@ -185,7 +185,7 @@ def test_four_replicas_start_at_once(world: World) -> None:
     world.fill(3000)
     consumers = [world.consumer() for _ in range(4)]
     with world.filling(6000, over_s=60):
-        wait_until(lambda: n_members(world) == 4 and not is_rebalancing(world), 30, "four members")
+        wait_until(lambda: n_members(world) == 4 and not is_rebalancing(world), "four members")
         world.await_decided(world.n_decided() + 500)
     world.await_drained()
     assert [consumer.terminate(10) for consumer in consumers] == [0] * 4
@@ -205,10 +205,10 @@ def test_one_leaves_and_one_joins_while_a_batch_is_in_hand(world: World) -> None
         partition, start, end = in_hand(busy)
         assert leaver.terminate(10) == 0
         newcomer = world.consumer(env=PATIENT)
-        wait_until(lambda: n_members(world) == 2 and is_rebalancing(world), 20, "the newcomer to ask for its share")
+        wait_until(lambda: n_members(world) == 2 and is_rebalancing(world), "the newcomer to ask for its share")
         assert world.standings()[partition].next_offset == start
         busy.thaw()
-        wait_until(lambda: not is_rebalancing(world), 20, "the group to settle")
+        wait_until(lambda: not is_rebalancing(world), "the group to settle")
         assert world.standings()[partition].next_offset >= end
         world.await_decided(world.n_decided() + 500)
     world.await_drained()
@@ -226,7 +226,7 @@ def test_one_is_killed_and_one_told_to_stop_while_the_group_rebalances(world: Wo
         busy = consumer_that(world, "SIGSTOP before apply 5", {"SESSION_TIMEOUT_MS": "30000"})
         await_said(busy, "SIGSTOP before apply")
         killed, stopped, heir = (world.consumer() for _ in range(3))
-        wait_until(lambda: n_members(world) == 4 and is_rebalancing(world), 20, "three to ask for their share")
+        wait_until(lambda: n_members(world) == 4 and is_rebalancing(world), "three to ask for their share")
         n_decided = world.n_decided()
         killed.kill()
         assert stopped.terminate(10) == 0

@@ -41,7 +41,7 @@ def published(world: World) -> dict[str, list[dict[str, Any]]]:
 
 
 def await_lists(world: World) -> None:
-    wait_until(lambda: published(world).keys() >= KEYS, 60, "every closed week to have its lists")
+    wait_until(lambda: published(world).keys() >= KEYS, "every closed week to have its lists")
 
 
 def check_each_once(world: World) -> None:
@@ -79,7 +79,7 @@ def test_two_schedulers_fire_at_once_and_one_of_two_weekly_consumers_is_killed(w
     """One scheduler hangs when it has decided what is due, so that both fire every week."""
     counted(world)
     hanging = command_that(world, "SIGSTOP before publish 1", "schedule", "--event-time")
-    wait_until(lambda: hanging.said("SIGSTOP"), 30, "a scheduler to find weeks that are due")
+    wait_until(lambda: hanging.said("SIGSTOP"), "a scheduler to find weeks that are due")
     other = world.command("schedule", "--event-time")
     killed = command_that(world, "SIGKILL before done 2", "consume", "weekly")
     assert killed.wait() == -signal.SIGKILL
@@ -88,7 +88,7 @@ def test_two_schedulers_fire_at_once_and_one_of_two_weekly_consumers_is_killed(w
     await_lists(world)
     hanging.thaw()
     triggers = world.settings.topics.triggers
-    wait_until(lambda: all(len(fired) == 2 for fired in records_of(world, triggers).values()), 30, "both to have fired")
+    wait_until(lambda: all(len(fired) == 2 for fired in records_of(world, triggers).values()), "both to have fired")
     assert sorted(records_of(world, triggers)) == CLOSED
     assert [process.terminate(10) for process in (hanging, other, standby)] == [0, 0, 0]
     assert world.command("consume", "weekly", "--until-idle").wait() == 0
@@ -102,11 +102,11 @@ def test_weeks_are_triggered_while_a_consumer_hangs_in_the_middle_of_the_log(wor
     world.fill()
     world.catalogue()
     consumer = command_that(world, "SIGSTOP before apply 3", "consume", "sessions")
-    wait_until(lambda: consumer.said("SIGSTOP"), 30, "the consumer to hang")
+    wait_until(lambda: consumer.said("SIGSTOP"), "the consumer to hang")
     n_decided = world.n_decided()
     assert world.command("trigger", "--all").wait() == 0
     weekly = world.command("consume", "weekly", env={"CUT_TIMEOUT_S": "1"})
-    wait_until(lambda: weekly.said("the counters are behind the cut") or published(world), 30, "the weekly run to wait")
+    wait_until(lambda: weekly.said("the counters are behind the cut") or published(world), "the weekly run to wait")
     early = published(world)
     assert 0 < world.n_decided() == n_decided
     consumer.thaw()

@@ -65,7 +65,7 @@ def n_said(process: Process, text: str) -> int:
 
 
 def await_said(process: Process, text: str, times: int = 1) -> None:
-    wait_until(lambda: n_said(process, text) >= times, 30, f"{text!r} in {process.log}")
+    wait_until(lambda: n_said(process, text) >= times, f"{text!r} in {process.log}")
 
 
 def n_refused(client: Client, code: str) -> int:
@@ -76,7 +76,7 @@ def n_refused(client: Client, code: str) -> int:
 
 def await_refused(client: Client, code: str, times: int = 2) -> None:
     before = n_refused(client, code)
-    wait_until(lambda: n_refused(client, code) >= before + times, 40, f"Redis to answer {code} {times} times")
+    wait_until(lambda: n_refused(client, code) >= before + times, f"Redis to answer {code} {times} times")
 
 
 def await_committed(world: World) -> None:
@@ -84,7 +84,7 @@ def await_committed(world: World) -> None:
     partitions = [TopicPartition(world.topic, partition) for partition in range(world.n_partitions)]
     group = world.settings.topics.group("sessions")
     with closing(KafkaConsumer(bootstrap_servers=world.kafka, group_id=group)) as reader:
-        wait_until(lambda: all(reader.committed(partition) for partition in partitions), 30, "a commit of each")
+        wait_until(lambda: all(reader.committed(partition) for partition in partitions), "a commit of each")
 
 
 def delete_before(world: World, partition: int, offset: int) -> None:
@@ -96,7 +96,7 @@ def delete_before(world: World, partition: int, offset: int) -> None:
 def await_drained_but(world: World, partition: int) -> None:
     ends = ends_of(world.kafka, world.topic)
     others = [p for p in ends if p != partition]
-    wait_until(lambda: all(fence_of(world, p) == ends[p] for p in others), 30, "the other partitions to be drained")
+    wait_until(lambda: all(fence_of(world, p) == ends[p] for p in others), "the other partitions to be drained")
 
 
 def fence_of(world: World, partition: int) -> int:
@@ -226,7 +226,7 @@ def test_redis_is_restored_from_a_copy_older_than_what_the_log_still_holds(
     """The partition stops and says what is gone; the others go on, and so does it once the loss is accepted."""
     consumer = world.consumer()
     with world.filling(6000, over_s=10):
-        wait_until(lambda: fence_of(world, 0) > 20, 30, "a part of partition 0 to be counted")
+        wait_until(lambda: fence_of(world, 0) > 20, "a part of partition 0 to be counted")
         copy = copy_of(redis, tmp_path / "copy")
     world.await_drained()
     log = world.read_back()
@@ -295,7 +295,7 @@ def test_a_replica_that_lacks_the_last_writes_is_promoted(
         link = stack.enter_context(Proxy(redis.port))
         client = stack.enter_context(replica.client())
         client.replicaof("127.0.0.1", link.port)
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 30, "the replica to be in step")
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica to be in step")
         consumer = world.consumer()
         with world.filling(over_s=20):
             world.await_decided(1000)
@@ -343,7 +343,7 @@ def test_answers_are_lost_after_the_command_has_run(far_world: World, proxy: Pro
     proxy.judge = every(4, Fate.SWALLOW_AND_CUT, Fate.SWALLOW, most=6)
     consumer = world.consumer()
     with world.filling(over_s=20):
-        wait_until(lambda: proxy.n.total() == 6, 60, "6 answers to be swallowed")
+        wait_until(lambda: proxy.n.total() == 6, "6 answers to be swallowed")
         n_decided = world.n_decided()
     world.await_drained()
     assert n_decided < world.check().events, "they were swallowed too late"
@@ -359,7 +359,7 @@ def test_connections_break_at_random_in_requests_and_answers(far_world: World, p
     with world.filling(over_s=15):
         world.await_decided(1)
         proxy.judge = lambda request: draw.choice(broken) if draw.random() < 0.2 else Fate.PASS
-        wait_until(lambda: min(proxy.n[fate] for fate in broken) >= 10, 60, "10 cuts of each kind")
+        wait_until(lambda: min(proxy.n[fate] for fate in broken) >= 10, "10 cuts of each kind")
         proxy.judge = passes
         n_decided = world.n_decided()
     world.await_drained()
@@ -375,7 +375,7 @@ def test_redis_is_half_a_second_away_in_each_direction(new_world: NewWorld, brok
         consumers = [world.consumer(env={"LOG_LEVEL": "DEBUG"}) for _ in range(2)]
         with world.filling(over_s=10):
             world.await_decided(1)
-            wait_until(lambda: sorted(map(n_held, consumers)) == [2, 2], 30, "two partitions for each")
+            wait_until(lambda: sorted(map(n_held, consumers)) == [2, 2], "two partitions for each")
             n_assigned = [n_said(consumer, ASSIGNED) for consumer in consumers]
             proxy.delay_s = 0.5
             world.await_decided(world.n_decided() + 1000)
@@ -396,7 +396,7 @@ def test_redis_says_in_every_way_that_it_cannot_serve_now(far_world: World, prox
         await_said(consumer, "ready after")
         for number, answer in enumerate(PASSING, 2):
             proxy.judge = answering(answer)
-            wait_until(partial(proxy.has_answered, answer, times=2), 20, f"{answer!r} twice")
+            wait_until(partial(proxy.has_answered, answer, times=2), f"{answer!r} twice")
             proxy.judge = passes
             await_said(consumer, "ready after", times=number)
         n_decided = world.n_decided()

@@ -76,12 +76,12 @@ def weekly(world: World, plan: str = "", env: Mapping[str, str] | None = None) -
 
 
 def await_said(process: Process, text: str, timeout_s: float = 40) -> None:
-    wait_until(lambda: process.said(text), timeout_s, f"{text!r} in {process.log}")
+    wait_until(lambda: process.said(text), f"{text!r} in {process.log}", timeout_s)
 
 
 def await_lists(world: World, n_weeks: int = N_CLOSED, timeout_s: float = 60) -> None:
     """Wait for a list of each group for so many weeks."""
-    wait_until(lambda: len(published(world)) >= 2 * n_weeks, timeout_s, f"lists of {n_weeks} weeks")
+    wait_until(lambda: len(published(world)) >= 2 * n_weeks, f"lists of {n_weeks} weeks", timeout_s)
 
 
 def verdict(world: World) -> None:
@@ -133,7 +133,7 @@ def test_a_week_is_triggered_twice_and_late_and_early_and_while_it_is_open(world
     once = world.command("schedule", "--once", "--event-time")
     assert once.wait() == 0
     assert once.said("triggered nothing: no closed week is without a trigger")
-    wait_until(lambda: n_published(world) == 2 * 8, 30, "eight triggers' lists")
+    wait_until(lambda: n_published(world) == 2 * 8, "eight triggers' lists")
     assert running.terminate() == 0
     lists = {key: json.loads(values[-1]) for key, values in published(world).items()}
     assert {record["closed_week"] for record in lists.values()} == set(weeks)
@@ -165,7 +165,7 @@ def test_a_trigger_of_a_topic_that_was_created_anew_waits_for_its_counters(world
     with contextlib.closing(KafkaAdminClient(bootstrap_servers=world.kafka)) as admin:
         admin.delete_topics([world.topic])
         specs = topic_specs(world.settings.topics, world.n_partitions, WEEKS_KEPT)
-        wait_until(lambda: any(s.created for s in ensure_topics(world.settings.kafka, specs, 1)), 20, "the new topic")
+        wait_until(lambda: any(s.created for s in ensure_topics(world.settings.kafka, specs, 1)), "the new topic")
     world.fill(3000)
     with world.stage(world.env) as stage:
         stage.triggers.fire(Calendar().parse(closed(world)[2]), "manual")
@@ -515,10 +515,10 @@ def test_a_weekly_consumer_hangs_in_mid_run_and_wakes_up_when_another_has_taken_
     zombie = weekly(world, f"SIGSTOP before {edge}")
     await_said(zombie, f"SIGSTOP before {edge}")
     heir = weekly(world)
-    wait_until(lambda: n_published(world) >= 2, 40, "the heir's first lists")
+    wait_until(lambda: n_published(world) >= 2, "the heir's first lists")
     zombie.thaw()
     await_lists(world)
-    wait_until(lambda: max(map(len, published(world).values())) > 1, 40, "the zombie's lists")
+    wait_until(lambda: max(map(len, published(world).values())) > 1, "the zombie's lists")
     assert [process.terminate() for process in (zombie, heir)] == [0, 0]
     assert not leftovers(world)
     verdict(world)

@@ -34,7 +34,7 @@ def delete(kafka: str, topic: str) -> None:
     """Delete a topic, and wait until it is gone."""
     with operator(kafka) as admin:
         admin.delete_topics([topic])
-        wait_until(lambda: topic not in admin.list_topics(), 20, f"{topic} to be gone")
+        wait_until(lambda: topic not in admin.list_topics(), f"{topic} to be gone")
 
 
 def delete_records(kafka: str, topic: str, before: Mapping[int, int]) -> None:

@@ -239,12 +239,12 @@ class World:
         return sum(int(tally or 0) for fence in fences for tally in fence)
 
     def await_decided(self, n_events: int, timeout_s: float = 40) -> None:
-        wait_until(lambda: self.n_decided() >= n_events, timeout_s, f"{n_events} events to be decided")
+        wait_until(lambda: self.n_decided() >= n_events, f"{n_events} events to be decided", timeout_s)
 
     def await_drained(self, timeout_s: float = 60) -> None:
         """Wait until every fence is at the end of its partition."""
         ends = ends_of(self.kafka, self.topic)
-        wait_until(lambda: self._fences() == ends, timeout_s, f"the fences to be at {ends}")
+        wait_until(lambda: self._fences() == ends, f"the fences to be at {ends}", timeout_s)
 
     def _fences(self) -> dict[int, int]:
         offsets = {
