@@ -3,6 +3,9 @@
 import base64
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -12,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from consumers.kafka import end_offsets
 from consumers.letters import Letter
 from features.duplicates import Origin
 from features.events import CAUSES
@@ -23,15 +25,13 @@ from hitparade.settings import Settings
 from producers.kafka import build_producer
 from producers.letters import Letters
 from tests.builders import Record, array, millis, play, wire
-from tests.commands import Ended, end, nothing_left_running, run, start
+from tests.commands import Ended, run
 from tests.oracle import recount
-from tests.servers import wait_until
+from tests.servers import ROOT, wait_until
 from tests.stored import stored
 from tests.test_counting import PARTITIONS, count, environment, records, send
 
 Capture = pytest.CaptureFixture[str]
-__all__ = ["nothing_left_running"]
-pytestmark = pytest.mark.usefixtures("nothing_left_running")
 UNREADABLE = b'{"track_id": "\xff"}'
 
 
@@ -215,28 +215,39 @@ def test_only_letters_of_the_cause_asked_for_are_sent(env: dict[str, str], capsy
     assert "sent 14 events" in replay(capsys)
 
 
+HALF_WAY = """
+import os, signal, sys
+from hitparade.__main__ import main
+from producers.kafka import Sender
+
+send, left = Sender.send, iter(range(int(sys.argv[1])))
+
+def until_half_way(sender, *what, **more):
+    if next(left, None) is None:
+        sender._producer.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    send(sender, *what, **more)
+
+Sender.send = until_half_way
+main(sys.argv[2:])
+"""
+
+
 @pytest.mark.timeout(120)
 def test_a_replay_killed_half_way_and_run_again_counts_every_event_once(
     env: dict[str, str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_events, ahead = 10_000, datetime.now(UTC) + timedelta(hours=1)
+    n_events, ahead = 2_000, datetime.now(UTC) + timedelta(hours=1)
     monkeypatch.setenv("HITPARADE_FUTURE_TOLERANCE_S", "0")
     early = Settings.from_env(os.environ)
     events = [at(ahead, track_id=f"t{n}") for n in range(n_events)]
     send(early, [array(*events[first : first + 200]) for first in range(0, n_events, 200)])
     assert count(early).tallies == {"dead": n_events, "dead:future": n_events}
     monkeypatch.setenv("HITPARADE_FUTURE_TOLERANCE_S", "7200")
-    settings, topic = Settings.from_env(os.environ), early.topics.sessions
-
-    def n_sent() -> int:
-        return end_offsets(settings.kafka, {topic: [0]})[topic][0] - n_events // 200
-
-    running = start("dead-letters", "replay", "--yes", env={})
-    wait_until(n_sent, "the first record to be sent again")
-    running.kill()
-    assert end(running).code != 0, "the kill came too late to prove anything"
-    half = count(settings).tallies["counted"]
-    assert 0 < half < n_events
+    settings, half = Settings.from_env(os.environ), 867
+    command = [sys.executable, "-c", HALF_WAY, str(half), "dead-letters", "replay", "--yes"]
+    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == -signal.SIGKILL
+    assert count(settings).tallies == {"counted": half}
     assert f"sent {n_events:,} events" in replay(capsys)
     assert count(settings).tallies == {"counted": n_events - half, "duplicate": half}
     assert plays_of(settings, 0, ahead) == {f"t{n}": 1 for n in range(n_events)}
