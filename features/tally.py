@@ -8,6 +8,7 @@ future, their order cannot matter, and they are counted together. Anything odd t
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 from features.caps import NOTHING_PLAYED, PLAY, Cap, Plays
@@ -254,7 +255,7 @@ class _Counting:
 
     def _horizon(self, newest: date) -> date:
         """The first day of the oldest week kept, when stream time is in the week of `newest`."""
-        return ChartWeek(newest).span(self.rules.weeks_kept)[0].first_day
+        return _oldest_kept(newest, self.rules.weeks_kept)
 
     def _set_aside(self, record: LogRecord, aside: list[tuple[str, str, int]], origin: Origin | None) -> None:
         values = [None] if record.value is None else self.rules.elements(record.value)
@@ -278,6 +279,11 @@ class _Counting:
         part.ids, part.kept = self.memory.take(self.stream_time, ChartWeek(self.horizon).name, bool(part.horizon))
         self._begin(self._nothing(end))
         return part
+
+
+@lru_cache(maxsize=16)
+def _oldest_kept(newest: date, weeks_kept: int) -> date:
+    return ChartWeek(newest).span(weeks_kept)[0].first_day
 
 
 def _count(events: Sequence[Any], counts: dict[Any, int], units: Units, places: Any) -> None:
