@@ -7,7 +7,7 @@ import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -26,6 +26,7 @@ from features.topics import Topics
 from hitparade.embedded import Embedded, embedded
 from hitparade.processes import HOST
 from producers.arrays import Key, paced, partition_of, place
+from producers.connection import _Wide
 from producers.files import SourceError, read_all_lines
 from producers.kafka import CLIENT, DeliveryError, KafkaUnreachable, Sender, Sent, TopicMissing
 from producers.sessions import in_event_time, produce_sessions, send_sessions
@@ -235,6 +236,17 @@ def test_a_client_that_is_closed_while_it_connects_leaves_no_socket_open(embedde
             del consumer, net
             gc.collect()
     assert [str(each.message) for each in told] == []
+
+
+def test_what_has_come_is_read_at_once(embedded_stack: Embedded) -> None:
+    with closing(build_consumer({"bootstrap_servers": embedded_stack.kafka})) as consumer:
+        consumer.topics()
+        (connection,) = consumer._client._manager._conns.values()
+        assert type(connection.transport._sock) is _Wide
+    here, there = socket.socketpair()
+    with _Wide(fileno=here.detach()) as wide, there:
+        there.sendall(b"x" * 50_000)
+        assert len(wide.recv(4096)) == 50_000
 
 
 @pytest.mark.usefixtures("leaky")
