@@ -1,4 +1,4 @@
-"""How kafka-python connects: a TLS handshake that ends, and a refusal that is told.
+"""How kafka-python connects: a TLS handshake that ends, a refusal that is told, sockets that are read fast and closed.
 
 By itself the client waits without end for a handshake that is not answered, and repeats whatever else fails until its
 time is out, of which alone it then tells.
