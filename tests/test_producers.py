@@ -28,7 +28,7 @@ from hitparade.processes import HOST
 from producers.arrays import Key, paced, partition_of, place
 from producers.connection import _Wide
 from producers.files import SourceError, read_all_lines
-from producers.kafka import CLIENT, DeliveryError, KafkaUnreachable, Sender, Sent, TopicMissing
+from producers.kafka import CLIENT, DeliveryError, KafkaUnreachable, Sender, Sent, TopicMissing, build_producer
 from producers.sessions import in_event_time, produce_sessions, send_sessions
 from producers.tracks import produce_tracks
 from tests.servers import free_port_pair
@@ -236,6 +236,18 @@ def test_a_client_that_is_closed_while_it_connects_leaves_no_socket_open(embedde
             del consumer, net
             gc.collect()
     assert [str(each.message) for each in told] == []
+
+
+@pytest.mark.usefixtures("leaky")
+def test_a_client_that_cannot_be_made_leaves_no_descriptor_open() -> None:
+    before = n_open()
+    with pytest.raises(KafkaUnreachable):
+        build_producer({"bootstrap_servers": f"{HOST}:{free_port_pair()}"}, bootstrap_timeout_ms=300)
+    assert n_open() == before
+
+
+def n_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_what_has_come_is_read_at_once(embedded_stack: Embedded) -> None:
