@@ -240,14 +240,14 @@ def test_a_client_that_is_closed_while_it_connects_leaves_no_socket_open(embedde
 
 @pytest.mark.usefixtures("leaky")
 def test_a_client_that_cannot_be_made_leaves_no_descriptor_open() -> None:
-    before = n_open()
+    before = descriptors()
     with pytest.raises(KafkaUnreachable):
         build_producer({"bootstrap_servers": f"{HOST}:{free_port_pair()}"}, bootstrap_timeout_ms=300)
-    assert n_open() == before
+    assert descriptors() <= before  # what others have left may be collected meanwhile
 
 
-def n_open() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def test_what_has_come_is_read_at_once(embedded_stack: Embedded) -> None:
