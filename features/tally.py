@@ -209,7 +209,7 @@ class _Counting:
             return refused
         stream_time = self._pass(event.event_time, week)
         bucket = self._bucket(week)
-        bucket.counts[event.track_id] += week.units[event.user_id][NAMES[event.kind]]
+        _add(bucket.counts, event.track_id, week.units[event.user_id][NAMES[event.kind]])
         bucket.touched = next_offset
         self._hear(bucket, event)
         if ids:
@@ -239,8 +239,7 @@ class _Counting:
     def _bucket(self, week: CountedWeek) -> Bucket:
         bucket = self.buckets.get(week.week)
         if bucket is None:
-            counts: dict[str, int] = defaultdict(int)
-            bucket = Bucket(week.name, week.groups, week.fingerprint, counts, listeners=defaultdict(set))
+            bucket = Bucket(week.name, week.groups, week.fingerprint, {}, listeners=defaultdict(set))
             self.buckets[week.week] = bucket
         return bucket
 
@@ -288,20 +287,25 @@ def _oldest_kept(newest: date, weeks_kept: int) -> date:
 
 def _count(events: Sequence[Any], counts: dict[Any, int], units: Units, places: Any) -> None:
     """Add plain events to the counts of their tracks; places are where those of their users are looked up."""
-    of_place, rest = units.of_place, iter(events)
+    of_place, counted, rest = units.of_place, counts.get, iter(events)
     while True:
         try:
-            for event in rest:
-                counts[event.track_id] += of_place[places[event.user_id]][event.event_type]
+            for event in rest:  # as _add(): a call an event, or a dict that knows what is missing, costs more
+                track_id = event.track_id
+                counts[track_id] = counted(track_id, 0) + of_place[places[event.user_id]][event.event_type]
             return
         except (KeyError, IndexError):  # of a user who is not known there
-            counts[event.track_id] += units.learn(places, event.user_id)[event.event_type]
+            _add(counts, event.track_id, units.learn(places, event.user_id)[event.event_type])
+
+
+def _add(counts: dict[Any, int], track_id: str | int, n: int) -> None:
+    counts[track_id] = counts.get(track_id, 0) + n
 
 
 def _name_by_text(counts: dict[Any, int]) -> None:
     """Join what was counted of tracks that are integers to that of their decimal texts."""
     for number in [track_id for track_id in counts if type(track_id) is int]:
-        counts[str(number)] += counts.pop(number)
+        _add(counts, str(number), counts.pop(number))
 
 
 def _latest(timestamp_ms: int, tolerance: timedelta) -> datetime:
