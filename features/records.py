@@ -79,6 +79,8 @@ class Run:
     after: int
     values: Sequence[bytes | None]
     timestamps: Sequence[int]
+    longest: int
+    """How many bytes the longest value has."""
     has_headers: bool
 
     def __iter__(self) -> Iterator[LogRecord]:
@@ -91,12 +93,13 @@ class Run:
 
 def runs(log: Sequence[LogRecord], most_bytes: int) -> Iterator[Run]:
     """The records in runs of about so many bytes, of one record at least."""
-    values, timestamps, has_headers = _fields(log)
-    sizes = list(accumulate([len(value) if value else 0 for value in values]))
-    first = 0
+    values, timestamps = _fields(log)
+    has_headers, sizes, first = have_headers(log), _sizes(values), 0
+    ends = list(accumulate(sizes))
     while first < len(log):
-        after = bisect_left(sizes, (sizes[first - 1] if first else 0) + most_bytes, first) + 1
-        yield Run(log, first, min(after, len(log)), values[first:after], timestamps[first:after], has_headers)
+        after = min(bisect_left(ends, (ends[first - 1] if first else 0) + most_bytes, first) + 1, len(log))
+        longest = max(sizes[first:after])
+        yield Run(log, first, after, values[first:after], timestamps[first:after], longest, has_headers)
         first = after
 
 
@@ -105,7 +108,14 @@ def have_headers(log: Sequence[LogRecord]) -> bool:
     return any(log.headers if isinstance(log, Records) else [record.headers for record in log])
 
 
-def _fields(log: Sequence[LogRecord]) -> tuple[Sequence[bytes | None], Sequence[int], bool]:
+def _fields(log: Sequence[LogRecord]) -> tuple[Sequence[bytes | None], Sequence[int]]:
     if isinstance(log, Records):
-        return log.values, log.timestamps, have_headers(log)
-    return [record.value for record in log], [record.timestamp for record in log], have_headers(log)
+        return log.values, log.timestamps
+    return [record.value for record in log], [record.timestamp for record in log]
+
+
+def _sizes(values: Sequence[Any]) -> list[int]:
+    try:
+        return list(map(len, values))
+    except TypeError:  # some are null
+        return [len(value or b"") for value in values]

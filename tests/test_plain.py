@@ -18,7 +18,7 @@ from features.duplicates import Origin
 from features.events import CAUSES, KINDS, Kind
 from features.fence import OUTCOMES
 from features.parts import one_of
-from features.plain import RUN_BYTES, plain_run
+from features.plain import RUN_BYTES, UsualEvent, plain_run
 from features.records import Record as Fields
 from features.records import Records, Run, runs
 from features.rules import LEAST_BIG_ID, MOST_USERS, MOST_WEEKS, Units
@@ -287,6 +287,30 @@ def test_what_a_run_holds_is_told_in_the_order_of_its_records() -> None:
     assert run.within(MONDAY, MONDAY + WEEK) == list(run.events[1:])
     assert run.within(MONDAY + WEEK, MONDAY + 2 * WEEK) == [run.events[0]]
     assert run.within(MONDAY, MONDAY + WEEK + INSTANT) == run.events
+
+
+USUAL = [play(0), array(play(0, kind="skip"), play(0, kind="like")), play(0)]
+NUMBERED = play(0).replace(b'"a"', b"5")
+
+
+@pytest.mark.parametrize(
+    ("odd", "n_events", "n_ignored"),
+    [(NUMBERED, 9, 0), (play(0, kind="exposure"), 8, 1), (array(play(0), NUMBERED), 10, 0)],
+)
+def test_what_is_not_usual_costs_only_what_follows_it_a_second_look(odd: bytes, n_events: int, n_ignored: int) -> None:
+    """What was decoded before stays, and is in the run once."""
+    (whole,) = runs(log_of([*USUAL, odd, *USUAL]), RUN_BYTES)
+    run = plain_run(whole, UTC)
+    assert run
+    assert [type(event) is UsualEvent for event in run.events] == [True] * 4 + [False] * (n_events - 4)
+    assert (len(run.user_ids), run.n_ignored, run.has_numbers) == (n_events, n_ignored, n_ignored == 0)
+
+
+def test_usual_events_need_one_look() -> None:
+    (whole,) = runs(log_of(USUAL), RUN_BYTES)
+    run = plain_run(whole, UTC)
+    assert run
+    assert {type(event) for event in run.events} == {UsualEvent}
 
 
 @dataclass(frozen=True)
