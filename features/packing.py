@@ -29,7 +29,7 @@ def arguments_of(part: Part, topic_id: str, slices: int) -> list[bytes]:
     buckets: list[object] = []
     counts: list[bytes] = []
     for bucket in part.buckets:
-        by_slice = _by_slice(packed(bucket.counts, bucket.n_counts), slices)
+        by_slice = _by_slice(bucket, slices)
         counts += chain.from_iterable(some for _, _, some in by_slice)
         about = bucket.week, ",".join(bucket.groups), bucket.fingerprint, str(bucket.touched)
         buckets.append((*about, bucket.n_counts, [(slice_, ids) for slice_, ids, _ in by_slice]))
@@ -75,13 +75,14 @@ def listener_digest(user_id: str) -> bytes:
     return blake2b(user_id.encode(), digest_size=LISTENER_BYTES).digest()
 
 
-def _by_slice(packed_counts: Mapping[str, bytes], slices: int) -> list[tuple[int, list[str], list[bytes]]]:
-    """The slices that have any of the tracks, these, and the counts of each."""
+def _by_slice(bucket: Bucket, slices: int) -> list[tuple[int, list[str], list[bytes]]]:
+    """The slices that have any of the tracks, these, and the counts of each, as packed() has them."""
     found: list[tuple[int, list[str], list[bytes]]] = [(slice_, [], []) for slice_ in range(slices)]
-    for track_id, counts in packed_counts.items():
-        _, ids, all_counts = found[zlib.crc32(track_id.encode()) % slices]  # as slice_of: a call costs as much again
+    crcs, n_bytes = map(zlib.crc32, map(str.encode, bucket.counts)), COUNT_BYTES * bucket.n_counts
+    for (track_id, number), crc in zip(bucket.counts.items(), crcs, strict=True):
+        _, ids, counts = found[crc % slices]  # as slice_of: a call costs as much again
         ids.append(track_id)
-        all_counts.append(counts)
+        counts.append(number.to_bytes(n_bytes, "little"))
     return [one for one in found if one[1]]
 
 
