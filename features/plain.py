@@ -95,7 +95,6 @@ class PlainRun:
     records: Run
     found: Plain
     events: Sequence[Event]
-    user_ids: Sequence[str | int | None]
     times: Sequence[datetime]
     first: datetime
     last: datetime
@@ -149,8 +148,7 @@ def plain_run(records: Run, zone: tzinfo, exposures: bool = False) -> PlainRun |
         times, first, last = _in_order(cast(list[datetime], given), zone)
     except (AttributeError, TypeError, ValueError, OverflowError):  # some lack a time, or have no zone; none is there
         return None
-    user_ids = [event.user_id for event in events]
-    return PlainRun(records, found, events, user_ids, times, first, last, len(everything) - len(events), has_numbers)
+    return PlainRun(records, found, events, times, first, last, len(everything) - len(events), has_numbers)
 
 
 def _in_order(times: list[datetime], zone: tzinfo) -> tuple[list[datetime], datetime, datetime]:

@@ -1,6 +1,6 @@
 """What decides how an event ends, other than the log itself; and the weeks and groups that events are counted under."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from features.weeks import Calendar, ChartWeek
 
 MOST_USERS = 100_000  # of an experiment, of any kind; 15 MB
 LEAST_BIG_ID = 1 << 20  # of a user: the smaller integers take 2 MB
+MOST_OTHERS = 1000  # events of users with other ids, half a microsecond each, until none are looked up as such integers
 MOST_WEEKS = 64
 
 
@@ -41,24 +42,24 @@ class Units:
         self.group_of = assignment.group_of
         self.of_place = [{}, *({name: one_of(n, kind) for name, kind in KINDS.items()} for n in range(len(groups)))]
         self._place_of = {name: n for n, name in enumerate(groups, 1)}
-        self.small = bytearray(2 * LEAST_BIG_ID if len(groups) < 256 else 0)
-        """Places by ids that are small integers: a byte each, so that the processor's cache holds them. Python looks
-        for ids below 0 in the second half, in which nobody has a place."""
         self.any: dict[str | int, int] = {}
         """Places by ids of any kind."""
+        # By ids that are small integers, a byte each, so that the processor's cache holds them. Python looks for ids
+        # below 0 in the second half, in which nobody has a place.
+        self._small = bytearray(2 * LEAST_BIG_ID)
+        self._n_others = 0
+        self.places: Any = self._small if len(groups) < 256 else self.any
+        """Where a user's place is looked up; who is not found there, for whatever reason, has to be learned."""
 
-    def places(self, user_ids: Sequence[Any]) -> Any:
-        """Where the places of such users are looked up, one at least; who is not found there has to be learned."""
-        try:
-            return self.small if max(user_ids) < len(self.small) // 2 else self.any
-        except TypeError:  # some are text
-            return self.any
-
-    def learn(self, places: Any, user_id: str | int) -> dict[str, int]:
-        """Give a user a place where such users' places are, if there is room; what one of its events adds."""
+    def learn(self, user_id: str | int) -> dict[str, int]:
+        """What an event adds of a user who was not found, and may be the next time; many others end the small ids."""
         units = self[user_id]
-        if places is self.small and isinstance(user_id, int) and user_id >= 0:
-            self.small[user_id] = self.any[user_id]
+        if self.places is self._small:
+            if isinstance(user_id, int) and 0 <= user_id < LEAST_BIG_ID:
+                self._small[user_id] = self.any[user_id]
+            else:
+                self._n_others += 1
+                self.places = self._small if self._n_others < MOST_OTHERS else self.any
         return units
 
     def __getitem__(self, user_id: str | int) -> dict[str, int]:

@@ -137,7 +137,7 @@ class _Counting:
         has_last = run.last < week.end and len(events) == len(found)
         self._pass(run.last if has_last else max(time for _, time in run.timed(events)), week)
         bucket = self._bucket(week)
-        _count(events, bucket.counts, week.units, week.units.places(run.user_ids))
+        _count(events, bucket.counts, week.units)
         self.has_numbers |= run.has_numbers
         bucket.touched = run.offset_after(events[-1])
         if self.witness:
@@ -285,17 +285,18 @@ def _oldest_kept(newest: date, weeks_kept: int) -> date:
     return ChartWeek(newest).span(weeks_kept)[0].first_day
 
 
-def _count(events: Sequence[Any], counts: dict[Any, int], units: Units, places: Any) -> None:
-    """Add plain events to the counts of their tracks; places are where those of their users are looked up."""
+def _count(events: Sequence[Any], counts: dict[Any, int], units: Units) -> None:
+    """Add plain events to the counts of their tracks."""
     of_place, counted, rest = units.of_place, counts.get, iter(events)
     while True:
+        places = units.places
         try:
             for event in rest:  # as _add(): a call an event, or a dict that knows what is missing, costs more
                 track_id = event.track_id
                 counts[track_id] = counted(track_id, 0) + of_place[places[event.user_id]][event.event_type]
             return
-        except (KeyError, IndexError):  # of a user who is not known there
-            _add(counts, event.track_id, units.learn(places, event.user_id)[event.event_type])
+        except (KeyError, IndexError, TypeError):  # of a user who is not known there
+            _add(counts, event.track_id, units.learn(event.user_id)[event.event_type])
 
 
 def _add(counts: dict[Any, int], track_id: str | int, n: int) -> None:

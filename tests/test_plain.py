@@ -21,7 +21,7 @@ from features.parts import one_of
 from features.plain import RUN_BYTES, UsualEvent, plain_run
 from features.records import Record as Fields
 from features.records import Records, Run, runs
-from features.rules import LEAST_BIG_ID, MOST_USERS, MOST_WEEKS, Units
+from features.rules import LEAST_BIG_ID, MOST_OTHERS, MOST_USERS, MOST_WEEKS, Units
 from features.tally import _Counting, tally
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
@@ -262,9 +262,23 @@ def test_users_whose_ids_are_any_integers_are_in_their_groups(ids: list[Any]) ->
     assert ways(log_of([wire(user_id=user) for user in ids * 2])) == TOGETHER
 
 
+def test_users_who_are_no_small_integers_are_looked_for_elsewhere_once_they_are_many() -> None:
+    units = Units(Halves())
+    expected = {user: units[user] for user in ("7", 7, "77", 77, 9)}
+    for _ in range(MOST_OTHERS - 1):
+        assert units.learn("77") == expected["77"]
+    assert (units.learn(7), units.of_place[units.places[7]]) == (expected[7], expected[7])
+    assert units.places is not units.any
+    assert units.learn("7") == expected["7"]
+    assert units.places is units.any
+    assert [units.learn(user) for user in (9, "77")] == [expected[9], expected["77"]]
+    assert ways(log_of([wire(user_id=user) for user in ("7", 7, -7, LEAST_BIG_ID)] * MOST_OTHERS)) == (8, 0)
+
+
 def test_groups_may_be_more_than_a_byte_can_tell() -> None:
     units = Units(Halves(group_names=(*map(str, range(254)), "even", "odd")))
-    assert units.learn(units.places([3]), 3) == units["3"] == {kind: one_of(255, n) for kind, n in KINDS.items()}
+    assert units.learn(3) == units["3"] == {kind: one_of(255, n) for kind, n in KINDS.items()}
+    assert units.of_place[units.places[3]] == units["3"]
 
 
 def test_a_local_time_that_comes_twice_is_the_first_and_one_that_never_comes_is_before_the_change() -> None:
@@ -303,7 +317,7 @@ def test_what_is_not_usual_costs_only_what_follows_it_a_second_look(odd: bytes, 
     run = plain_run(whole, UTC)
     assert run
     assert [type(event) is UsualEvent for event in run.events] == [True] * 4 + [False] * (n_events - 4)
-    assert (len(run.user_ids), run.n_ignored, run.has_numbers) == (n_events, n_ignored, n_ignored == 0)
+    assert (run.n_ignored, run.has_numbers) == (n_ignored, n_ignored == 0)
 
 
 def test_usual_events_need_one_look() -> None:
