@@ -7,11 +7,12 @@ from datetime import datetime
 
 from consumers.source import Batch
 from features.caps import pairs_in
+from features.counting import Witness
 from features.duplicates import REPLAYED, ids_in
 from features.packing import packed, unpacked
 from features.parts import N_KINDS, Bucket, Part
 from features.rules import Rules
-from features.tally import Witness, tally
+from features.tally import tally
 
 Counts = Mapping[str, Sequence[int]]
 """Plays, skips and likes of every group by track id"""

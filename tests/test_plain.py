@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.counting import Counting
 from features.duplicates import Origin
 from features.events import CAUSES, KINDS, Kind
 from features.fence import OUTCOMES
@@ -22,7 +23,7 @@ from features.plain import RUN_BYTES, UsualEvent, plain_run
 from features.records import Record as Fields
 from features.records import Records, Run, runs
 from features.rules import LEAST_BIG_ID, MOST_OTHERS, MOST_USERS, MOST_WEEKS, Units
-from features.tally import _Counting, tally
+from features.tally import tally
 from features.weeks import Calendar, ChartWeek
 from tests.builders import MONDAY, WEEK, Halves, Record, array, log_of, millis, play, rules, wire
 from tests.builders_plain import any_log
@@ -42,15 +43,15 @@ ODD_IDS: list[Any] = [None, "", True, False, 5.0, 1e300, [], {}, "\ud800"]
 def noting_ways() -> Iterator[Counter[bool]]:
     """How many runs are counted together, and how many are not, while the block runs."""
     found: Counter[bool] = Counter()
-    add_together = _Counting._add_together
+    add_together = Counting._add_together
 
-    def noted(counting: _Counting, records: Run) -> bool:
+    def noted(counting: Counting, records: Run) -> bool:
         answer = add_together(counting, records)
         found[answer] += 1
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Counting, "_add_together", noted)
+        patch.setattr(Counting, "_add_together", noted)
         yield found
 
 
@@ -58,7 +59,7 @@ def noting_ways() -> Iterator[Counter[bool]]:
 def carefully() -> Iterator[None]:
     """No run is counted together while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Counting, "_add_together", lambda *_: False)
+        patch.setattr(Counting, "_add_together", lambda *_: False)
         yield
 
 

@@ -63,8 +63,8 @@ COMMIT_FIRST = (
     Patch("consumers/kafka_python.py", "self.consumer.commit_async(", "self.consumer.commit("),
 )
 LATE_DROPPED = (
-    Patch("features/tally.py", "tallies[outcome] += 1", 'tallies[outcome] += outcome != "late"'),
-    Patch("features/tally.py", 'if outcome == "late":', "if False:"),
+    Patch("features/counting.py", "tallies[outcome] += 1", 'tallies[outcome] += outcome != "late"'),
+    Patch("features/counting.py", 'if outcome == "late":', "if False:"),
 )
 CUT_IGNORED = Patch("consumers/snapshot.py", "if have < end:", "if False:")
 

@@ -18,7 +18,7 @@ from consumers.source import Source
 from consumers.watchdog import Watchdog
 from consumers.writer import Writer
 from features.caps import Cap
-from features.tally import _Counting
+from features.counting import Counting
 from tests.simulation.memory import MemoryStore
 
 
@@ -95,7 +95,7 @@ MUTANTS: dict[str, list[Edit]] = {
     ],
     "what was played is not remembered": [Edit(Cap, "take", "if pairs and week >= oldest_week", "if False")],
     "what is capped moves stream time": [
-        Edit(_Counting, "_refused", "return CAPPED", "self._pass(event.event_time, week); return CAPPED"),
+        Edit(Counting, "_refused", "return CAPPED", "self._pass(event.event_time, week); return CAPPED"),
     ],
     "a part is held whatever is in it": [Edit(Writer, "keep", "part.has_only_counts and", "")],
     "what was not applied is not read again": [Edit(Source, "rewind", "self.start(partition, offset)", "pass")],
