@@ -52,7 +52,10 @@ class Units:
         """Where a user's place is looked up; who is not found there, for whatever reason, has to be learned."""
 
     def learn(self, user_id: str | int) -> dict[str, int]:
-        """What an event adds of a user who was not found, and may be the next time; many others end the small ids."""
+        """What one event adds of a user who was not found, and mostly is from now on.
+
+        Others than small integers are not found among these: after MOST_OTHERS such events all are looked up in `any`.
+        """
         units = self[user_id]
         if self.places is self._small:
             if isinstance(user_id, int) and 0 <= user_id < LEAST_BIG_ID:
