@@ -44,13 +44,12 @@ _decode_usual = msgspec.json.Decoder(UsualEvent | list[UsualEvent]).decode
 _decode = msgspec.json.Decoder(PlainEvent | list[PlainEvent]).decode
 
 
-def decode_plain(values: Sequence[bytes | None], longest: int) -> tuple[Plain, Sequence[Event], bool] | None:
-    """What each Kafka value holds, all events, and whether all are usual; None where any needs the care of decode().
+def _decode_plain(records: Run) -> tuple[Plain, Sequence[Event], bool] | None:
+    """What each record holds, all events, and whether all are usual; None where any needs the care of decode().
 
     A plain event is one that decode() and parse() read just so, once its kind is known and what it must have is there.
-    No value has more than `longest` bytes.
     """
-    given = cast(Sequence[bytes], values)  # None is refused, as it must be
+    given = cast(Sequence[bytes], records.values)  # None is refused, as it must be
     try:
         found, are_usual = _decoded(given)
         if not all(map(bytes.isascii, given)):
@@ -62,7 +61,7 @@ def decode_plain(values: Sequence[bytes | None], longest: int) -> tuple[Plain, S
         if not all(found):  # an empty one is dead
             return None
         events = list(chain.from_iterable([some if type(some) is list else [some] for some in found]))
-    if longest > 2 * MOST_DEPTH and _may_be_deep(given, found, len(events)):  # what is opened is closed
+    if records.longest > 2 * MOST_DEPTH and _may_be_deep(given, found, len(events)):  # what is opened is closed
         return None
     return found, events, are_usual
 
@@ -129,7 +128,7 @@ def plain_run(records: Run, zone: tzinfo, exposures: bool = False) -> PlainRun |
 
     Where exposures are looked at, one is not plain.
     """
-    decoded = decode_plain(records.values, records.longest)
+    decoded = _decode_plain(records)
     if decoded is None:
         return None
     found, everything, are_usual = decoded
